@@ -1,0 +1,163 @@
+#include "mod_qo_authn.h"
+
+#include "mod_qo_ctx.h"
+#include "mod_qo_flow.h"
+#include "mod_qo_reply.h"
+
+#include <apr_cstr.h>
+#include <apr_strings.h>
+#include <http_core.h>
+#include <http_protocol.h>
+#include <http_request.h>
+
+#include <string.h>
+
+int mod_qo_authn_arrive(request_rec *r)
+{
+    (void)mod_qo_ctx_make(r); /* kept with the request */
+    return DECLINED;
+}
+
+/* The redirect URI is answered before anything else has a say: it needs no <Location>, may
+ * lie inside a protected one, and no cache may answer for it. */
+int mod_qo_authn_callback(request_rec *r, int lookup)
+{
+    mod_qo_ctx_t *ctx;
+
+    if (lookup != 0 || r->main != NULL || r->prev != NULL) {
+        return DECLINED;
+    }
+    ctx = mod_qo_ctx_get(r);
+    return ctx != NULL && ctx->callback ? mod_qo_flow_callback(r, ctx) : DECLINED;
+}
+
+static bool is_ours(request_rec *r)
+{
+    const char *type = ap_auth_type(r);
+
+    return type != NULL && apr_cstr_casecmp(type, "Qonto") == 0;
+}
+
+static qo_facts_t gather_facts(request_rec *r, const mod_qo_ctx_t *ctx)
+{
+    qo_request_facts_t request;
+    qo_facts_t facts = {
+        .store_failed = ctx->store_failed,
+        .session = ctx->state,
+        .policy = mod_qo_config_policy(mod_qo_config_dir(r)),
+    };
+
+    if (ctx->state != QO_SESSION_LIVE) {
+        mod_qo_headers_facts(&request, r);
+        facts.visit = r->main == NULL && qo_gate_visit(&request);
+        facts.other_host = mod_qo_ctx_other_host(r, ctx);
+    }
+    return facts;
+}
+
+static int pass(request_rec *r, const char *user)
+{
+    r->user = apr_pstrdup(r->pool, user);
+    r->ap_auth_type = apr_pstrdup(r->pool, "Qonto");
+    return OK;
+}
+
+int mod_qo_authn_check(request_rec *r)
+{
+    mod_qo_ctx_t *ctx;
+    qo_facts_t facts;
+
+    if (!is_ours(r)) {
+        return DECLINED;
+    }
+    ctx = mod_qo_ctx_get(r);
+    if (ctx == NULL) {
+        return mod_qo_reply_failure(r, QO_E_NOT_CONFIGURED, NULL, NULL, NULL);
+    }
+    mod_qo_ctx_load_session(r, ctx);
+    facts = gather_facts(r, ctx);
+    switch (qo_gate_decide(&facts)) {
+    case QO_ACTION_PASS:
+        return pass(r, mod_qo_ctx_user(ctx));
+    case QO_ACTION_ANONYMOUS:
+        return pass(r, ""); /* satisfies valid-user; taken back in fixups */
+    case QO_ACTION_LOGIN:
+        return mod_qo_flow_login(r, ctx);
+    case QO_ACTION_MOVE:
+        return mod_qo_flow_move(r, ctx);
+    case QO_ACTION_PAGE:
+        return mod_qo_flow_page(r, ctx);
+    case QO_ACTION_UNAVAILABLE:
+        return mod_qo_reply_failure(r, QO_E_STORE_UNAVAILABLE, &ctx->store_error, NULL,
+                                    NULL);
+    case QO_ACTION_DENY:
+        break;
+    }
+    return mod_qo_reply_unauthorized(r, NULL);
+}
+
+static void export_session(request_rec *r, mod_qo_ctx_t *ctx, const mod_qo_dir_t *dir)
+{
+    const qo_conf_t *conf = &ctx->server->conf;
+    const qo_session_t *session = &ctx->session;
+    bool logout = mod_qo_config_pass(dir) & MOD_QO_PASS_BIT(MOD_QO_PASS_LOGOUT);
+    const char *const values[MOD_QO_PASS_ITEMS] = {
+        [MOD_QO_PASS_USER] = mod_qo_ctx_user(ctx),
+        [MOD_QO_PASS_ORGANIZATION] = session->organization,
+        [MOD_QO_PASS_SCOPE] = session->token.scope,
+        [MOD_QO_PASS_EXPIRES] =
+            apr_psprintf(r->pool, "%" APR_TIME_T_FMT, apr_time_sec(session->token.expires)),
+        [MOD_QO_PASS_SESSION] = ctx->id,
+        [MOD_QO_PASS_LOGOUT] = logout ? mod_qo_flow_logout_token(r, ctx) : NULL,
+        [MOD_QO_PASS_ENV] = conf->sandbox ? "sandbox" : "production",
+        [MOD_QO_PASS_STAGING_TOKEN] = conf->sandbox ? conf->staging_token : NULL,
+    };
+
+    mod_qo_headers_export(r, &ctx->exported, dir, values, session->token.access);
+}
+
+/* The last word before the handler, for every request, redirected or not: what an earlier
+ * location was given is taken back, and this one gets its own. httpd does not ask
+ * check_authn where everybody may pass ("Require all granted"); such a location is treated
+ * like QontoUnauthenticated pass. */
+int mod_qo_authn_fixup(request_rec *r)
+{
+    static const char *const NOTHING[MOD_QO_PASS_ITEMS] = {NULL};
+    mod_qo_ctx_t *ctx = mod_qo_ctx_get(r);
+
+    if (ctx == NULL) {
+        return DECLINED;
+    }
+    mod_qo_headers_withdraw(r, ctx->server, &ctx->exported);
+    if (!is_ours(r)) {
+        return DECLINED;
+    }
+    mod_qo_reply_keep_private(r);
+    mod_qo_ctx_load_session(r, ctx);
+    if (r->user != NULL && *r->user == '\0') {
+        r->user = NULL;
+    }
+    /* TRACE sends the request's headers back to the browser. */
+    if (ctx->state == QO_SESSION_LIVE && r->method_number != M_TRACE) {
+        export_session(r, ctx, mod_qo_config_dir(r));
+    } else {
+        mod_qo_headers_export(r, &ctx->exported, mod_qo_config_dir(r), NOTHING, NULL);
+    }
+    return DECLINED;
+}
+
+int mod_qo_authn_handle(request_rec *r)
+{
+    bool connect = r->handler != NULL && strcmp(r->handler, "qonto-connect") == 0;
+    bool logout = r->handler != NULL && strcmp(r->handler, "qonto-logout") == 0;
+    mod_qo_ctx_t *ctx;
+
+    if (!connect && !logout) {
+        return DECLINED;
+    }
+    ctx = mod_qo_ctx_get(r);
+    if (ctx == NULL) {
+        return mod_qo_reply_failure(r, QO_E_NOT_CONFIGURED, NULL, NULL, NULL);
+    }
+    return connect ? mod_qo_flow_connect(r, ctx) : mod_qo_flow_logout(r, ctx);
+}

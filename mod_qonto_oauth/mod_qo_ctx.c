@@ -1,0 +1,169 @@
+#include "mod_qo_ctx.h"
+
+#include "mod_qo_log.h"
+
+#include <apr_strings.h>
+#include <http_config.h>
+
+#include <string.h>
+
+extern module AP_MODULE_DECLARE_DATA qonto_oauth_module;
+
+/* The code and the state must not reach an access log, the scoreboard or anybody's %{...}:
+ * what others see of the callback's request is its path. */
+static void hide_query(request_rec *r, mod_qo_ctx_t *ctx)
+{
+    ctx->query = r->args;
+    if (r->args == NULL) {
+        return;
+    }
+    r->args = NULL;
+    r->parsed_uri.query = NULL;
+    r->unparsed_uri = apr_pstrdup(r->pool, r->uri);
+    r->the_request =
+        apr_psprintf(r->pool, "%s %s?[hidden] %s", r->method, r->uri, r->protocol);
+}
+
+mod_qo_ctx_t *mod_qo_ctx_make(request_rec *r)
+{
+    const mod_qo_server_t *server = mod_qo_config_server(r->server);
+    mod_qo_ctx_t *ctx;
+
+    if (!server->conf.enabled) {
+        return NULL;
+    }
+    ctx = apr_pcalloc(r->pool, sizeof(*ctx));
+    ctx->server = server;
+    ctx->now = r->request_time;
+    ctx->callback = r->uri != NULL && strcmp(r->uri, server->conf.redirect.path) == 0;
+    mod_qo_headers_receive(r, server, &ctx->cookies);
+    if (ctx->callback) {
+        hide_query(r, ctx);
+    }
+    ap_set_module_config(r->request_config, &qonto_oauth_module, ctx);
+    return ctx;
+}
+
+mod_qo_ctx_t *mod_qo_ctx_get(const request_rec *r)
+{
+    while (r->main != NULL || r->prev != NULL) {
+        r = r->main != NULL ? r->main : r->prev;
+    }
+    return ap_get_module_config(r->request_config, &qonto_oauth_module);
+}
+
+bool mod_qo_ctx_other_host(const request_rec *r, const mod_qo_ctx_t *ctx)
+{
+    const char *host = mod_qo_headers_host(r);
+
+    return host != NULL && strcmp(host, ctx->server->conf.redirect.host) != 0;
+}
+
+/* ---- the session ---- */
+
+static void write_id(mod_qo_ctx_t *ctx)
+{
+    static const char DIGITS[] = "0123456789abcdef";
+
+    for (int i = 0; i < MOD_QO_ID_LEN / 2; i++) {
+        ctx->id[2 * i] = DIGITS[ctx->key.bytes[i] >> 4];
+        ctx->id[2 * i + 1] = DIGITS[ctx->key.bytes[i] & 15];
+    }
+}
+
+typedef struct {
+    qo_session_t session;
+    qo_hash_t key;
+    qo_store_meta_t meta;
+} found_t;
+
+/* A cookie that opens nothing here (another host's, an old key's, a made-up one) is no
+ * session: QO_E_NOT_FOUND. */
+static qo_status_t look_up(found_t *out, request_rec *r, const mod_qo_ctx_t *ctx,
+                           const char *cookie, qo_err_t *err)
+{
+    const mod_qo_server_t *server = ctx->server;
+    qo_bytes_t sealed;
+    qo_bytes_t record;
+    qo_status_t status = qo_crypto_hash(&out->key, cookie, strlen(cookie));
+
+    if (status == QO_OK) {
+        status = server->provider->session_get(server->store, r->pool, &out->key, &sealed,
+                                               &out->meta, ctx->now, err);
+    }
+    if (status == QO_OK) {
+        status =
+            qo_seal_open(&record, r->pool, &server->ring, QO_SEAL_SESSION, cookie, sealed);
+    }
+    return status == QO_OK ? qo_session_decode(&out->session, record) : status;
+}
+
+static void touch(request_rec *r, const mod_qo_ctx_t *ctx, const qo_store_meta_t *meta)
+{
+    qo_err_t err = {.detail = ""};
+
+    if (ctx->now - meta->last_seen < apr_time_from_sec(QO_TOUCH_INTERVAL)) {
+        return;
+    }
+    if (ctx->server->provider->touch(ctx->server->store, &ctx->key, ctx->now, &err) ==
+        QO_E_STORE_UNAVAILABLE) {
+        mod_qo_log_warning(r, MOD_QO_LOG_STORE,
+                           "session %s: the idle clock is not written: %s", ctx->id,
+                           err.detail);
+    }
+}
+
+static void adopt(request_rec *r, mod_qo_ctx_t *ctx, const found_t *found)
+{
+    ctx->session = found->session;
+    ctx->key = found->key;
+    ctx->state = qo_session_classify(&ctx->session, ctx->now);
+    write_id(ctx);
+    if (ctx->state == QO_SESSION_LIVE) {
+        touch(r, ctx, &found->meta);
+    }
+}
+
+static bool is_failure(qo_status_t status)
+{
+    return status != QO_OK && status != QO_E_NOT_FOUND;
+}
+
+void mod_qo_ctx_load_session(request_rec *r, mod_qo_ctx_t *ctx)
+{
+    found_t found;
+    int count = 0;
+
+    if (ctx->loaded) {
+        return;
+    }
+    ctx->loaded = true;
+    for (int i = 0; i < ctx->cookies.session_count; i++) {
+        found_t candidate;
+        qo_status_t status =
+            look_up(&candidate, r, ctx, ctx->cookies.sessions[i], &ctx->store_error);
+
+        ctx->store_failed = ctx->store_failed || is_failure(status);
+        if (status == QO_OK) {
+            found = candidate;
+            count++;
+        }
+    }
+    if (count == 1) {
+        ctx->store_failed = false;
+        adopt(r, ctx, &found);
+    } else if (count > 1) {
+        /* One of them may have been planted; which one cannot be known. */
+        mod_qo_log_warning(
+            r, MOD_QO_LOG_AMBIGUOUS,
+            "the browser sent %d different live session cookies; none is used", count);
+    }
+}
+
+const char *mod_qo_ctx_user(const mod_qo_ctx_t *ctx)
+{
+    if (ctx->session.user != NULL) {
+        return ctx->session.user;
+    }
+    return ctx->session.organization != NULL ? ctx->session.organization : ctx->id;
+}

@@ -1,0 +1,49 @@
+/* What is known of one request: made on arrival, shared by its internal redirects and
+ * sub-requests, so that the clock is read, cookies are parsed and the session is looked up
+ * once. */
+#ifndef MOD_QO_CTX_H
+#define MOD_QO_CTX_H
+
+#include "mod_qo_config.h"
+#include "mod_qo_headers.h"
+#include "qo_session.h"
+
+#include <httpd.h>
+
+#define MOD_QO_ID_LEN 16
+
+typedef struct {
+    const mod_qo_server_t *server;
+    apr_time_t now;
+    qo_cookies_t cookies;
+    bool callback;     /* the request is for the redirect URI's path */
+    const char *query; /* its query, taken out of what others log; NULL if none */
+    mod_qo_export_t exported;
+
+    /* After mod_qo_ctx_load_session. */
+    bool loaded;
+    bool store_failed; /* the store could not say whether there is a session */
+    qo_err_t store_error;
+    qo_session_state_t state;
+    qo_session_t session;       /* unless state is NONE */
+    qo_hash_t key;              /* its key in the store; zeros without one */
+    char id[MOD_QO_ID_LEN + 1]; /* names it in logs: the key's first digits */
+} mod_qo_ctx_t;
+
+/* On arrival. NULL on a virtual host without Qonto. */
+mod_qo_ctx_t *mod_qo_ctx_make(request_rec *r);
+
+/* The one of the request this one came from; NULL on a virtual host without Qonto. */
+mod_qo_ctx_t *mod_qo_ctx_get(const request_rec *r);
+
+/* Looks the session up, once. No lock, no network with the embedded store; one small write
+ * a minute for the idle clock. */
+void mod_qo_ctx_load_session(request_rec *r, mod_qo_ctx_t *ctx);
+
+/* Was the page asked for under a host name other than the callback's? */
+bool mod_qo_ctx_other_host(const request_rec *r, const mod_qo_ctx_t *ctx);
+
+/* Who is signed in, for REMOTE_USER and X-Qonto-User. */
+const char *mod_qo_ctx_user(const mod_qo_ctx_t *ctx);
+
+#endif

@@ -1,0 +1,187 @@
+#include "mod_qo_reply.h"
+
+#include "mod_qo_log.h"
+#include "qo_crypto.h"
+#include "qo_header.h"
+
+#include <apr_cstr.h>
+#include <apr_strings.h>
+#include <http_core.h>
+#include <http_protocol.h>
+#include <http_request.h>
+#include <mod_core.h>
+
+#include <string.h>
+
+#define REFERENCE_LEN 8
+#define PRIVATE_FILTER "QONTO_PRIVATE"
+
+/* err_headers_out survives the way through httpd's error documents; headers_out does not.
+ */
+static void set_common_headers(request_rec *r)
+{
+    apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");
+    apr_table_setn(r->err_headers_out, "Referrer-Policy", "no-referrer");
+    apr_table_setn(r->err_headers_out, "X-Qonto-Backend", "not-reached");
+}
+
+static void set_page_headers(request_rec *r)
+{
+    apr_table_setn(r->err_headers_out, "Content-Security-Policy", QO_PAGE_CSP);
+    apr_table_setn(r->err_headers_out, "X-Content-Type-Options", "nosniff");
+    apr_table_setn(r->err_headers_out, "X-Frame-Options", "DENY");
+}
+
+void mod_qo_reply_cookie(request_rec *r, const char *set_cookie)
+{
+    apr_table_addn(r->err_headers_out, "Set-Cookie", set_cookie);
+}
+
+int mod_qo_reply_redirect(request_rec *r, const char *url)
+{
+    set_common_headers(r);
+    apr_table_setn(r->headers_out, "Location", url);
+    return HTTP_MOVED_TEMPORARILY;
+}
+
+/* Short enough to read out on the phone; it need not be secret, only unlikely to repeat. */
+static const char *make_reference(apr_pool_t *p)
+{
+    static const char ALPHABET[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    unsigned char random[REFERENCE_LEN];
+    char *reference = apr_pcalloc(p, REFERENCE_LEN + 1);
+
+    if (qo_crypto_random(random, sizeof(random)) != QO_OK) {
+        return "--------";
+    }
+    for (int i = 0; i < REFERENCE_LEN; i++) {
+        reference[i] = ALPHABET[random[i] % (sizeof(ALPHABET) - 1)];
+    }
+    return reference;
+}
+
+/* The document of an error status, unless the admin has configured one. */
+static void set_document(request_rec *r, int http, const qo_page_t *page)
+{
+    if (ap_response_code_string(r, ap_index_of_response(http)) != NULL) {
+        return;
+    }
+    set_page_headers(r);
+    ap_custom_response(r, http,
+                       apr_pstrcat(r->pool, "\"", qo_page_html(r->pool, page), NULL));
+}
+
+static const char *failure_title(int http)
+{
+    switch (http) {
+    case HTTP_FORBIDDEN:
+        return "Access refused";
+    case HTTP_SERVICE_UNAVAILABLE:
+        return "Please try again in a moment";
+    default:
+        return http >= 500 ? "Sign-in does not work right now" : "Sign-in did not work";
+    }
+}
+
+int mod_qo_reply_failure(request_rec *r, qo_status_t status, const qo_err_t *err,
+                         const char *again, const char *said)
+{
+    const qo_error_info_t *info = qo_error_info(status);
+    const char *reference = make_reference(r->pool);
+    const char *number = apr_psprintf(r->pool, "QO%04d", info->number);
+    qo_page_t page = {
+        .title = failure_title(info->http),
+        .text = info->visitor,
+        .detail = said,
+        .reference = apr_pstrcat(r->pool, number, " / ", reference, NULL),
+        .link = again,
+        .label = "Start again",
+    };
+
+    mod_qo_log_failure(r, status, err, reference);
+    set_common_headers(r);
+    apr_table_setn(r->subprocess_env, "QONTO_ERROR", number);
+    apr_table_setn(r->subprocess_env, "QONTO_REFERENCE", reference);
+    if (info->http == HTTP_SERVICE_UNAVAILABLE) {
+        int wait = err != NULL && err->retry_after > 0 ? err->retry_after : 5;
+
+        apr_table_setn(r->err_headers_out, "Retry-After", apr_itoa(r->pool, wait));
+    }
+    set_document(r, info->http, &page);
+    return info->http;
+}
+
+int mod_qo_reply_unauthorized(request_rec *r, const qo_page_t *page)
+{
+    set_common_headers(r);
+    apr_table_setn(r->err_headers_out, "WWW-Authenticate", "Bearer realm=\"Qonto\"");
+    if (page != NULL) {
+        set_document(r, HTTP_UNAUTHORIZED, page);
+    }
+    return HTTP_UNAUTHORIZED;
+}
+
+int mod_qo_reply_page(request_rec *r, const qo_page_t *page)
+{
+    set_common_headers(r);
+    set_page_headers(r);
+    ap_set_content_type(r, "text/html; charset=utf-8");
+    if (!r->header_only) {
+        ap_rputs(qo_page_html(r->pool, page), r);
+    }
+    return OK;
+}
+
+/* ---- answers of the backend ---- */
+
+/* mod_cache has put its own filter behind this one, perhaps before anybody was
+ * authenticated (quick handler); what is not there cannot store. */
+static void remove_cache_filters(ap_filter_t *f)
+{
+    ap_filter_t *next;
+
+    for (; f != NULL; f = next) {
+        next = f->next;
+        if (apr_cstr_casecmpn(f->frec->name, "cache_save", strlen("cache_save")) == 0) {
+            ap_remove_output_filter(f);
+        }
+    }
+}
+
+static const char *merged_cache_control(const request_rec *r)
+{
+    const char *always = apr_table_get(r->err_headers_out, "Cache-Control");
+    const char *value = apr_table_get(r->headers_out, "Cache-Control");
+
+    if (always == NULL || value == NULL) {
+        return always != NULL ? always : value;
+    }
+    return apr_pstrcat(r->pool, value, ", ", always, NULL);
+}
+
+static apr_status_t make_private(ap_filter_t *f, apr_bucket_brigade *brigade)
+{
+    request_rec *r = f->r;
+    const char *value = qo_header_private(r->pool, merged_cache_control(r));
+    ap_filter_t *next = f->next;
+
+    apr_table_unset(r->err_headers_out, "Cache-Control");
+    apr_table_setn(r->headers_out, "Cache-Control", value);
+    remove_cache_filters(next);
+    next = f->next;
+    ap_remove_output_filter(f);
+    return ap_pass_brigade(next, brigade);
+}
+
+void mod_qo_reply_keep_private(request_rec *r)
+{
+    if (r->main == NULL) {
+        ap_add_output_filter(PRIVATE_FILTER, NULL, r, r->connection);
+    }
+}
+
+void mod_qo_reply_register(void)
+{
+    /* Before mod_cache's filters, which are of AP_FTYPE_CONTENT_SET + 1. */
+    ap_register_output_filter(PRIVATE_FILTER, make_private, NULL, AP_FTYPE_CONTENT_SET);
+}

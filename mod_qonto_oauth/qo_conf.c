@@ -1,0 +1,569 @@
+#include "qo_conf.h"
+
+#include <apr_cstr.h>
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_SCOPES "offline_access organization.read"
+
+/* Qonto docs: "Sandbox" and "OAuth 2.0"; the revocation address is Ory Hydra's. */
+static const char *const PRODUCTION[QO_ENDPOINTS] = {
+    [QO_ENDPOINT_AUTHORIZE] = "https://oauth.qonto.com/oauth2/auth",
+    [QO_ENDPOINT_TOKEN] = "https://oauth.qonto.com/oauth2/token",
+    [QO_ENDPOINT_REVOKE] = "https://oauth.qonto.com/oauth2/revoke",
+    [QO_ENDPOINT_API] = "https://thirdparty.qonto.com",
+};
+static const char *const SANDBOX[QO_ENDPOINTS] = {
+    [QO_ENDPOINT_AUTHORIZE] = "https://oauth-sandbox.staging.qonto.co/oauth2/auth",
+    [QO_ENDPOINT_TOKEN] = "https://oauth-sandbox.staging.qonto.co/oauth2/token",
+    [QO_ENDPOINT_REVOKE] = "https://oauth-sandbox.staging.qonto.co/oauth2/revoke",
+    [QO_ENDPOINT_API] = "https://thirdparty-sandbox.staging.qonto.co",
+};
+static const char *const ENDPOINT_NAMES[QO_ENDPOINTS] = {
+    [QO_ENDPOINT_AUTHORIZE] = "authorize",
+    [QO_ENDPOINT_TOKEN] = "token",
+    [QO_ENDPOINT_REVOKE] = "revoke",
+    [QO_ENDPOINT_API] = "api",
+};
+
+void qo_conf_init(qo_conf_t *conf)
+{
+    memset(conf, 0, sizeof(*conf));
+    conf->sandbox = -1;
+    conf->pkce = -1;
+    conf->idle_seconds = -1;
+    conf->max_seconds = -1;
+    conf->connect_timeout_ms = -1;
+    conf->total_timeout_ms = -1;
+}
+
+static const char *first_text(const char *add, const char *base)
+{
+    return add != NULL ? add : base;
+}
+
+static int first_number(int add, int base)
+{
+    return add >= 0 ? add : base;
+}
+
+void qo_conf_merge(qo_conf_t *out, const qo_conf_t *base, const qo_conf_t *add)
+{
+    qo_conf_init(out);
+    out->client_id = first_text(add->client_id, base->client_id);
+    /* One directive sets both, so the pair is inherited as a pair. */
+    out->client_secret = first_text(add->client_secret, base->client_secret);
+    out->next_secret = add->client_secret != NULL ? add->next_secret : base->next_secret;
+    out->redirect_uri = first_text(add->redirect_uri, base->redirect_uri);
+    out->scopes = first_text(add->scopes, base->scopes);
+    out->sandbox = first_number(add->sandbox, base->sandbox);
+    out->staging_token = first_text(add->staging_token, base->staging_token);
+    for (int i = 0; i < QO_ENDPOINTS; i++) {
+        out->endpoints[i] = first_text(add->endpoints[i], base->endpoints[i]);
+    }
+    out->pkce = first_number(add->pkce, base->pkce);
+    out->store = first_text(add->store, base->store);
+    out->session_key = first_text(add->session_key, base->session_key);
+    out->old_session_key =
+        add->session_key != NULL ? add->old_session_key : base->old_session_key;
+    out->idle_seconds = first_number(add->idle_seconds, base->idle_seconds);
+    out->max_seconds = first_number(add->max_seconds, base->max_seconds);
+    out->cookie_name = first_text(add->cookie_name, base->cookie_name);
+    out->cookie_path = first_text(add->cookie_path, base->cookie_path);
+    out->cookie_samesite = first_text(add->cookie_samesite, base->cookie_samesite);
+    out->connect_timeout_ms =
+        first_number(add->connect_timeout_ms, base->connect_timeout_ms);
+    out->total_timeout_ms = first_number(add->total_timeout_ms, base->total_timeout_ms);
+    out->proxy = first_text(add->proxy, base->proxy);
+    out->ca_file = first_text(add->ca_file, base->ca_file);
+}
+
+/* ---- values of directives ---- */
+
+static int unit_in_ms(const char *unit)
+{
+    static const struct {
+        const char *name;
+        int ms;
+    } UNITS[] = {{"", 1000},       {"ms", 1},          {"s", 1000},
+                 {"m", 60 * 1000}, {"h", 3600 * 1000}, {"d", 86400 * 1000}};
+
+    for (size_t i = 0; i < sizeof(UNITS) / sizeof(UNITS[0]); i++) {
+        if (strcmp(unit, UNITS[i].name) == 0) {
+            return UNITS[i].ms;
+        }
+    }
+    return 0;
+}
+
+/* Days in milliseconds do not fit an int beyond 24, so callers that allow days use seconds.
+ */
+static bool parse_duration(const char *text, int64_t *ms)
+{
+    char *end = NULL;
+    long number;
+    int unit;
+
+    if (!apr_isdigit(text[0])) {
+        return false;
+    }
+    number = strtol(text, &end, 10);
+    unit = unit_in_ms(end);
+    if (unit == 0 || number > 100L * 366 * 86400) {
+        return false;
+    }
+    *ms = (int64_t)number * unit;
+    return true;
+}
+
+const char *qo_conf_seconds(int *seconds, apr_pool_t *p, const char *text)
+{
+    int64_t ms;
+
+    if (!parse_duration(text, &ms) || ms < 1000 || ms / 1000 > INT32_MAX) {
+        return apr_psprintf(p,
+                            "\"%s\" is not a duration of a second or more: write a number "
+                            "with a unit, such as 45s, 30m, 8h or 30d",
+                            text);
+    }
+    *seconds = (int)(ms / 1000);
+    return NULL;
+}
+
+const char *qo_conf_milliseconds(int *milliseconds, apr_pool_t *p, const char *text)
+{
+    int64_t ms;
+
+    if (!parse_duration(text, &ms) || ms < 1 || ms > 600000) {
+        return apr_psprintf(p,
+                            "\"%s\" is not a time-out between 1ms and 10m: write a number "
+                            "with a unit, such as 500ms or 3s",
+                            text);
+    }
+    *milliseconds = (int)ms;
+    return NULL;
+}
+
+/* RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ) */
+const char *qo_conf_scope(apr_pool_t *p, const char *scope)
+{
+    for (const char *c = scope; *c != '\0'; c++) {
+        if (*c <= ' ' || *c > '~' || *c == '"' || *c == '\\') {
+            return apr_psprintf(p,
+                                "\"%s\" is not a scope name: write one as Qonto lists it, "
+                                "such as organization.read, separated by spaces",
+                                scope);
+        }
+    }
+    return *scope != '\0' ? NULL : "a scope name is empty: leave it out";
+}
+
+const char *qo_conf_endpoint(qo_endpoint_t *out, apr_pool_t *p, const char *name)
+{
+    for (int i = 0; i < QO_ENDPOINTS; i++) {
+        if (strcmp(name, ENDPOINT_NAMES[i]) == 0) {
+            *out = (qo_endpoint_t)i;
+            return NULL;
+        }
+    }
+    return apr_psprintf(p, "\"%s\" is no endpoint: write authorize, token, revoke or api",
+                        name);
+}
+
+static bool is_token(const char *text)
+{
+    for (const char *c = text; *c != '\0'; c++) {
+        if (!apr_isalnum(*c) && strchr("!#$%&'*+-.^_`|~", *c) == NULL) {
+            return false;
+        }
+    }
+    return *text != '\0';
+}
+
+const char *qo_conf_header_name(apr_pool_t *p, const char *name)
+{
+    static const char *const TAKEN[] = {
+        "Host",       "Cookie",  "Connection",       "Content-Length", "Transfer-Encoding",
+        "Set-Cookie", "Upgrade", "Proxy-Connection", "Keep-Alive",     "TE",
+        "Trailer",    "Expect"};
+
+    if (!is_token(name)) {
+        return apr_psprintf(p,
+                            "\"%s\" cannot be the name of a request header: write a name "
+                            "such as Authorization or X-Access-Token",
+                            name);
+    }
+    for (size_t i = 0; i < sizeof(TAKEN) / sizeof(TAKEN[0]); i++) {
+        if (apr_cstr_casecmp(name, TAKEN[i]) == 0) {
+            return apr_psprintf(p,
+                                "the header \"%s\" has a meaning of its own in HTTP: "
+                                "choose another name, such as Authorization",
+                                name);
+        }
+    }
+    return NULL;
+}
+
+static const char *set_cookie_name(qo_conf_t *conf, apr_pool_t *p, const char *value)
+{
+    if (!is_token(value) || strncmp(value, "__", 2) == 0 || strlen(value) > 40) {
+        return apr_psprintf(p,
+                            "name=%s cannot be a cookie's name: write up to 40 letters, "
+                            "digits, - or _, without a prefix such as __Host- (it is "
+                            "added on https)",
+                            value);
+    }
+    conf->cookie_name = value;
+    return NULL;
+}
+
+static const char *set_cookie_path(qo_conf_t *conf, apr_pool_t *p, const char *value)
+{
+    bool good = value[0] == '/';
+
+    for (const char *c = value; *c != '\0'; c++) {
+        good = good && *c > ' ' && *c <= '~' && *c != ';' && *c != ',';
+    }
+    if (!good) {
+        return apr_psprintf(p,
+                            "path=%s cannot be a cookie's path: write one that begins with "
+                            "a slash, such as path=/",
+                            value);
+    }
+    conf->cookie_path = value;
+    return NULL;
+}
+
+static const char *set_cookie_samesite(qo_conf_t *conf, apr_pool_t *p, const char *value)
+{
+    if (apr_cstr_casecmp(value, "lax") == 0) {
+        conf->cookie_samesite = "Lax";
+        return NULL;
+    }
+    if (apr_cstr_casecmp(value, "none") == 0) {
+        conf->cookie_samesite = "None";
+        return NULL;
+    }
+    if (apr_cstr_casecmp(value, "strict") == 0) {
+        return "samesite=Strict cannot work: visitors come back from Qonto by a cross-site "
+               "redirect, on which browsers withhold such a cookie; write samesite=Lax";
+    }
+    return apr_psprintf(p, "samesite=%s is unknown: write samesite=Lax or samesite=None",
+                        value);
+}
+
+const char *qo_conf_cookie(qo_conf_t *conf, apr_pool_t *p, const char *assignment)
+{
+    static const struct {
+        const char *key;
+        const char *(*set)(qo_conf_t *, apr_pool_t *, const char *);
+    } KEYS[] = {{"name=", set_cookie_name},
+                {"path=", set_cookie_path},
+                {"samesite=", set_cookie_samesite}};
+
+    for (size_t i = 0; i < sizeof(KEYS) / sizeof(KEYS[0]); i++) {
+        size_t len = strlen(KEYS[i].key);
+
+        if (strncmp(assignment, KEYS[i].key, len) == 0) {
+            return KEYS[i].set(conf, p, assignment + len);
+        }
+    }
+    return apr_psprintf(
+        p, "\"%s\" is no cookie setting: write name=…, path=… or samesite=…", assignment);
+}
+
+/* RFC 6749 section 4.1.1 and RFC 7636 make these ours; request and request_uri (RFC 9101)
+ * would replace them all, and response_mode would move the answer out of our sight. */
+const char *qo_conf_authorize_param(apr_pool_t *p, const char *name)
+{
+    static const char *const OURS[] = {
+        "client_id",  "client_secret", "redirect_uri",   "response_type",         "scope",
+        "state",      "response_mode", "code_challenge", "code_challenge_method", "request",
+        "request_uri"};
+
+    for (size_t i = 0; i < sizeof(OURS) / sizeof(OURS[0]); i++) {
+        if (strcmp(name, OURS[i]) == 0) {
+            return apr_psprintf(p,
+                                "\"%s\" is set by the module itself and cannot be given "
+                                "here (scopes: QontoScopes, client: QontoClientId, "
+                                "callback: QontoRedirectURI)",
+                                name);
+        }
+    }
+    if (!is_token(name)) {
+        return apr_psprintf(p,
+                            "\"%s\" cannot be the name of a query parameter: write one "
+                            "such as organization_id or prompt",
+                            name);
+    }
+    return NULL;
+}
+
+/* ---- scope lists ---- */
+
+bool qo_conf_scope_has(const char *scopes, const char *scope)
+{
+    size_t len = strlen(scope);
+
+    while (scopes != NULL && *scopes != '\0') {
+        size_t word = strcspn(scopes, " ");
+
+        if (word == len && memcmp(scopes, scope, len) == 0) {
+            return true;
+        }
+        scopes += word;
+        scopes += strspn(scopes, " ");
+    }
+    return false;
+}
+
+const char *qo_conf_scope_union(apr_pool_t *p, const char *a, const char *b)
+{
+    const char *all = a != NULL ? a : "";
+    const char *word;
+    char *rest = apr_pstrdup(p, b != NULL ? b : "");
+    char *last = NULL;
+
+    for (word = apr_strtok(rest, " ", &last); word; word = apr_strtok(NULL, " ", &last)) {
+        if (!qo_conf_scope_has(all, word)) {
+            all = *all == '\0' ? word : apr_pstrcat(p, all, " ", word, NULL);
+        }
+    }
+    return all;
+}
+
+/* ---- settling ---- */
+
+static const char *check_client(const qo_conf_t *conf)
+{
+    if (conf->client_id == NULL) {
+        return "QontoClientId is missing: write the client id that Qonto's developer "
+               "portal "
+               "shows for your application";
+    }
+    if (conf->client_secret == NULL) {
+        return "QontoClientSecret is missing: write QontoClientSecret file:PATH with the "
+               "path "
+               "of a file that holds the secret from Qonto's developer portal";
+    }
+    if (conf->redirect_uri == NULL) {
+        return "QontoRedirectURI is missing: write the absolute URL that is registered for "
+               "your application at Qonto, such as https://app.example.com/qonto/callback";
+    }
+    return NULL;
+}
+
+static const char *settle_redirect(qo_conf_t *conf, apr_pool_t *p)
+{
+    qo_err_t err = {.detail = ""};
+
+    if (qo_url_parse(&conf->redirect, p, conf->redirect_uri, &err) != QO_OK) {
+        return apr_psprintf(
+            p,
+            "QontoRedirectURI %s cannot be used: it %s; write the absolute URL "
+            "registered at Qonto, such as "
+            "https://app.example.com/qonto/callback",
+            conf->redirect_uri, err.detail);
+    }
+    if (!conf->redirect.https && !conf->redirect.loopback) {
+        return apr_psprintf(
+            p,
+            "QontoRedirectURI %s uses http: write https (Qonto accepts http "
+            "only for localhost and 127.0.0.1)",
+            conf->redirect_uri);
+    }
+    if (conf->redirect.query != NULL) {
+        return apr_psprintf(
+            p,
+            "QontoRedirectURI %s has a query: register and write it without "
+            "the part from ? on",
+            conf->redirect_uri);
+    }
+    if (strcmp(conf->redirect.path, "/") == 0) {
+        return apr_psprintf(
+            p,
+            "QontoRedirectURI %s has no path of its own: register and write "
+            "one that no page uses, such as %s/qonto/callback",
+            conf->redirect_uri, conf->redirect.origin);
+    }
+    return NULL;
+}
+
+static const char *settle_endpoint(qo_conf_t *conf, apr_pool_t *p, int i)
+{
+    const char *given = conf->endpoints[i];
+    qo_err_t err = {.detail = ""};
+    qo_url_t url;
+
+    if (given == NULL) {
+        conf->endpoints[i] = conf->sandbox ? SANDBOX[i] : PRODUCTION[i];
+        return NULL;
+    }
+    if (qo_url_parse(&url, p, given, &err) != QO_OK) {
+        return apr_psprintf(p,
+                            "QontoEndpoint %s %s cannot be used: it %s; write an absolute "
+                            "https URL",
+                            ENDPOINT_NAMES[i], given, err.detail);
+    }
+    if (!url.https && !url.loopback) {
+        return apr_psprintf(
+            p,
+            "QontoEndpoint %s %s uses http: write https (http is allowed on "
+            "loopback addresses only)",
+            ENDPOINT_NAMES[i], given);
+    }
+    return NULL;
+}
+
+static const char *settle_sandbox(qo_conf_t *conf)
+{
+    conf->sandbox = conf->sandbox > 0;
+    if (conf->sandbox && conf->staging_token == NULL) {
+        return "QontoSandbox On needs QontoStagingToken: write QontoStagingToken file:PATH "
+               "with the staging token that Qonto's developer portal shows";
+    }
+    if (!conf->sandbox && conf->staging_token != NULL) {
+        return "QontoStagingToken is for the sandbox and production refuses it: write "
+               "QontoSandbox On, or leave QontoStagingToken out";
+    }
+    return NULL;
+}
+
+static const char *settle_times(qo_conf_t *conf)
+{
+    conf->idle_seconds = first_number(conf->idle_seconds, 8 * 3600);
+    conf->max_seconds = first_number(conf->max_seconds, 30 * 86400);
+    conf->connect_timeout_ms = first_number(conf->connect_timeout_ms, 3000);
+    conf->total_timeout_ms = first_number(conf->total_timeout_ms, 10000);
+    if (conf->max_seconds > QO_SESSION_MAX) {
+        return "QontoSessionTimeout: the second value, the longest life of a session, can "
+               "be "
+               "90d at most, as Qonto's refresh tokens last no longer";
+    }
+    if (conf->idle_seconds > conf->max_seconds) {
+        return "QontoSessionTimeout: the first value (idle) is longer than the second "
+               "(longest "
+               "life): write the shorter one first, such as 8h 30d";
+    }
+    if (conf->connect_timeout_ms > conf->total_timeout_ms) {
+        return "QontoTimeout: the first value (connect) is longer than the second (total): "
+               "write the shorter one first, such as 3s 10s";
+    }
+    return NULL;
+}
+
+static const char *settle_cookies(qo_conf_t *conf, apr_pool_t *p)
+{
+    conf->cookie_name = first_text(conf->cookie_name, "qonto");
+    conf->cookie_path = first_text(conf->cookie_path, "/");
+    conf->cookie_samesite = first_text(conf->cookie_samesite, "Lax");
+    if (strcmp(conf->cookie_samesite, "None") == 0 && !conf->redirect.https) {
+        return "QontoCookie samesite=None works on https only: write samesite=Lax, or an "
+               "https "
+               "QontoRedirectURI";
+    }
+    if (strncmp(conf->redirect.path, conf->cookie_path, strlen(conf->cookie_path)) != 0) {
+        return apr_psprintf(
+            p,
+            "QontoCookie path=%s does not hold the callback %s, which could not "
+            "see who is signed in: write path=/",
+            conf->cookie_path, conf->redirect.path);
+    }
+    qo_cookie_spec(&conf->cookies, p, conf->cookie_name, conf->cookie_path,
+                   conf->cookie_samesite, conf->redirect.path, conf->redirect.https);
+    return NULL;
+}
+
+static const char *check_proxy(const qo_conf_t *conf, apr_pool_t *p)
+{
+    qo_err_t err = {.detail = ""};
+    qo_url_t url;
+
+    if (conf->proxy == NULL || qo_url_parse(&url, p, conf->proxy, &err) == QO_OK) {
+        return NULL;
+    }
+    return apr_psprintf(p,
+                        "QontoProxyURL %s cannot be used: it %s; write a URL such as "
+                        "http://proxy.example.com:3128",
+                        conf->proxy, err.detail);
+}
+
+static const char *check_session_key(const qo_conf_t *conf)
+{
+    const char *keys[] = {conf->session_key, conf->old_session_key};
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        if (keys[i] != NULL && strlen(keys[i]) < QO_KEY_MIN) {
+            return "QontoSessionKey is too short: write at least 32 random characters, for "
+                   "example the output of: openssl rand -hex 32";
+        }
+    }
+    return NULL;
+}
+
+static void warn(apr_array_header_t *warnings, const char *sentence)
+{
+    APR_ARRAY_PUSH(warnings, const char *) = sentence;
+}
+
+/* Names that documents mention and Qonto's server rejects; one makes every login fail. */
+static void warn_scopes(const qo_conf_t *conf, apr_pool_t *p, apr_array_header_t *warnings)
+{
+    static const char *const REJECTED[] = {"request_review.read", "client_invoice.read",
+                                           "client_invoices.write", "quote.read",
+                                           "quote.write"};
+
+    if (!qo_conf_scope_has(conf->scopes, "offline_access")) {
+        warn(warnings,
+             "QontoScopes has no offline_access: every session ends with its access "
+             "token, after about an hour");
+    }
+    for (size_t i = 0; i < sizeof(REJECTED) / sizeof(REJECTED[0]); i++) {
+        if (qo_conf_scope_has(conf->scopes, REJECTED[i])) {
+            warn(warnings,
+                 apr_psprintf(p,
+                              "QontoScopes has %s, which Qonto is known to reject "
+                              "(invalid_scope)",
+                              REJECTED[i]));
+        }
+    }
+}
+
+static const char *settle_enabled(qo_conf_t *conf, apr_pool_t *p)
+{
+    const char *mistake = check_client(conf);
+
+    mistake = mistake != NULL ? mistake : settle_redirect(conf, p);
+    mistake = mistake != NULL ? mistake : settle_sandbox(conf);
+    for (int i = 0; mistake == NULL && i < QO_ENDPOINTS; i++) {
+        mistake = settle_endpoint(conf, p, i);
+    }
+    mistake = mistake != NULL ? mistake : settle_times(conf);
+    mistake = mistake != NULL ? mistake : settle_cookies(conf, p);
+    mistake = mistake != NULL ? mistake : check_proxy(conf, p);
+    return mistake != NULL ? mistake : check_session_key(conf);
+}
+
+const char *qo_conf_settle(qo_conf_t *conf, apr_pool_t *p, apr_array_header_t *warnings)
+{
+    const char *mistake;
+
+    if (conf->client_id == NULL && conf->client_secret == NULL &&
+        conf->redirect_uri == NULL) {
+        return NULL;
+    }
+    mistake = settle_enabled(conf, p);
+    if (mistake != NULL) {
+        return mistake;
+    }
+    conf->pkce = first_number(conf->pkce, 1);
+    conf->scopes = first_text(conf->scopes, DEFAULT_SCOPES);
+    conf->store = first_text(conf->store, "lmdb");
+    conf->binding = apr_pstrcat(p, conf->client_id, "\n", conf->redirect_uri, NULL);
+    conf->enabled = true;
+    warn_scopes(conf, p, warnings);
+    return NULL;
+}

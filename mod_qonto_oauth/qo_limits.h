@@ -1,0 +1,59 @@
+/* Every maximum of the module in one list. Sizes are bytes without the closing NUL,
+ * times are seconds unless the name says otherwise. A parser takes its bound from here
+ * and from nowhere else. */
+#ifndef QO_LIMITS_H
+#define QO_LIMITS_H
+
+/* Secrets we make. 32 random bytes are 43 characters of base64url, 16 are 22. */
+#define QO_SECRET_BYTES 32
+#define QO_SECRET_TEXT 43 /* session cookie, state, PKCE verifier (RFC 7636: 43..128) */
+#define QO_KEY_MIN 32     /* characters of a QontoSessionKey */
+#define QO_BINDING_BYTES 16
+#define QO_BINDING_TEXT                                                                    \
+    22                  /* value of the cookie that binds a pending login to a browser     \
+                         */
+#define QO_BINDING_ID 6 /* how many characters of the state's hash name that cookie */
+
+/* What visitors send. */
+#define QO_LIMIT_QUERY 8192  /* query of the callback, connect and log-out URLs */
+#define QO_LIMIT_PARAMS 32   /* parameters in it */
+#define QO_LIMIT_CODE 2048   /* authorization code */
+#define QO_LIMIT_RETURN 4096 /* return path; a longer one loses its query, then is "/" */
+#define QO_LIMIT_TICKET_RETURN 2048 /* return path inside a link that starts a login */
+#define QO_LIMIT_EXTRA 1024         /* extra authorization parameters, encoded */
+#define QO_LIMIT_SESSION_COOKIES                                                           \
+    4                                /* cookies of our session name looked at in a request \
+                                      */
+#define QO_LIMIT_BINDING_COOKIES 180 /* browsers keep about as many for one site */
+#define QO_LIMIT_CLEARED_COOKIES                                                           \
+    24                     /* Set-Cookie lines one answer may spend on clearing            \
+                            */
+#define QO_LIMIT_FORM 4096 /* body of a log-out form */
+
+/* What Qonto sends. */
+#define QO_LIMIT_ANSWER (64 * 1024) /* body of any answer */
+#define QO_LIMIT_TOKEN 8000         /* one token; more does not fit a request header line */
+#define QO_LIMIT_SCOPE 4096         /* scope list */
+#define QO_LIMIT_ERROR_NAME 64      /* "error" */
+#define QO_LIMIT_DESCRIPTION 300    /* how much of error_description is shown and logged */
+#define QO_LIMIT_JSON_DEPTH 16
+#define QO_LIMIT_EXPIRES_IN (90 * 86400)
+#define QO_LIMIT_RETRY_AFTER 3600
+
+/* What we store. */
+#define QO_LIMIT_RECORD (32 * 1024) /* a sealed session or pending login */
+#define QO_LIMIT_PENDING 100000     /* pending logins in the store */
+#define QO_LIMIT_SESSIONS 5000000   /* sessions in the store */
+#define QO_LIMIT_KEYS 2             /* QontoSessionKey: the present one and an old one */
+
+/* Times. */
+#define QO_PENDING_LIFE                                                                    \
+    (30 * 60)                /* log-in, second factor, choice of organization, consent */
+#define QO_TOKEN_LIFE 3600   /* when the answer has no expires_in (Qonto: one hour) */
+#define QO_TOUCH_INTERVAL 60 /* the idle clock is written at most this often */
+#define QO_SESSION_MAX (90 * 86400) /* life of a refresh token at Qonto */
+#define QO_SWEEP_INTERVAL 30
+#define QO_SWEEP_BATCH 200        /* records looked at in one write transaction */
+#define QO_REVOKE_TIMEOUT_MS 3000 /* a log-out waits no longer for Qonto */
+
+#endif
