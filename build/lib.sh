@@ -106,13 +106,16 @@ make_configure() {
     done
 }
 
-# build_in FOLDER OPTION...: configures (again when the options changed) and makes.
+# build_in FOLDER OPTION...: configures (again when the options changed) and makes. Without
+# options a folder stays configured as it is.
 build_in() {
     local folder=$1 name=${1##*/}
     shift
     [ ! -f "$top/config.status" ] || die "the source folder is configured itself: run make distclean there"
     make_configure
     mkdir -p "$folder"
+    # shellcheck disable=SC2046
+    [ $# != 0 ] || set -- $(cat "$folder/options" 2>/dev/null)
     if [ ! -f "$folder/Makefile" ] || [ "$top/configure" -nt "$folder/config.status" ] ||
         [ "$*" != "$(cat "$folder/options" 2>/dev/null)" ]; then
         (cd "$folder" && quietly "$name.configure" "$top/configure" "$@")

@@ -67,8 +67,7 @@ static void set_document(request_rec *r, int http, const qo_page_t *page)
         return;
     }
     set_page_headers(r);
-    ap_custom_response(r, http,
-                       apr_pstrcat(r->pool, "\"", qo_page_html(r->pool, page), NULL));
+    ap_custom_response(r, http, qo_page_html(r->pool, page));
 }
 
 static const char *failure_title(int http)

@@ -42,7 +42,7 @@
 #define CANARY_LEN 16
 #define CANARY_LIFE apr_time_from_sec(3600)
 #define CANARY_LETTER 'c'
-#define SMALLEST_SHARE (64 * 1024)
+#define SMALLEST_SHARE 65536
 
 /* What is known of a provider; nothing is assumed of one that is not in the list. */
 typedef struct {

@@ -60,9 +60,13 @@ static bool is_base64url(const char *text, size_t len)
  * strings, and believing in them would let a cookie of another make swallow ours. */
 static bool next_pair(pair_t *out, const char **at)
 {
-    const char *start = *at + strspn(*at, "; \t");
-    const char *end = start + strcspn(start, ";");
+    const char *start = *at;
+    const char *end;
 
+    while (*start == ';' || is_blank(*start)) {
+        start++;
+    }
+    end = start + strcspn(start, ";");
     *at = end;
     while (end > start && is_blank(end[-1])) {
         end--;

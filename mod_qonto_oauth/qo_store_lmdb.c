@@ -331,12 +331,19 @@ static qo_status_t status(qo_store_t *store, qo_store_status_t *out, qo_err_t *e
 
 /* -- opening --------------------------------------------------------------------------- */
 
+/* `*out` is set in any case: a store that was refused here stays shut, and its calls say
+ * so. */
 static qo_status_t prepare(qo_store_t **out, apr_pool_t *p, const qo_store_setup_t *setup,
                            qo_err_t *err)
 {
     const char *dir = setup->argument != NULL ? setup->argument : setup->dir;
-    qo_store_lmdb_t *s;
+    qo_store_lmdb_t *s = apr_pcalloc(p, sizeof(*s));
+    qo_status_t status;
 
+    s->base.provider = &qo_store_lmdb_provider;
+    s->max_sessions = setup->max_sessions != 0 ? setup->max_sessions : QO_LIMIT_SESSIONS;
+    s->max_pending = setup->max_pending != 0 ? setup->max_pending : QO_LIMIT_PENDING;
+    *out = &s->base;
     if (err != NULL) {
         err->detail[0] = '\0';
     }
@@ -344,13 +351,10 @@ static qo_status_t prepare(qo_store_t **out, apr_pool_t *p, const qo_store_setup
         return qo_error(err, QO_E_STORE_UNAVAILABLE,
                         "the session store's directory must be an absolute path");
     }
-    s = apr_pcalloc(p, sizeof(*s));
-    s->base.provider = &qo_store_lmdb_provider;
-    s->dir = apr_pstrdup(p, dir);
-    s->max_sessions = setup->max_sessions != 0 ? setup->max_sessions : QO_LIMIT_SESSIONS;
-    s->max_pending = setup->max_pending != 0 ? setup->max_pending : QO_LIMIT_PENDING;
-    *out = &s->base;
-    return qo_store_lmdb_dir_prepare(p, s->dir, setup->uid, setup->gid, err);
+    dir = apr_pstrdup(p, dir);
+    status = qo_store_lmdb_dir_prepare(p, dir, setup->uid, setup->gid, err);
+    s->dir = status == QO_OK ? dir : NULL;
+    return status;
 }
 
 static int open_one(qo_store_lmdb_env_t *env, const qo_store_lmdb_kind_t *kind,
@@ -380,6 +384,10 @@ static qo_status_t attach(qo_store_t *store, apr_pool_t *p, qo_err_t *err)
 
     if (s->owner != 0) {
         return qo_store_lmdb_env_usable(store, err) ? QO_OK : QO_E_STORE_UNAVAILABLE;
+    }
+    if (s->dir == NULL) {
+        return qo_error(err, QO_E_STORE_UNAVAILABLE,
+                        "lmdb: refused when the server started");
     }
     if ((rc = open_one(&s->sessions, &qo_store_lmdb_sessions, s, p)) == 0 &&
         (rc = open_one(&s->fleeting, &qo_store_lmdb_volatile, s, p)) == 0) {

@@ -91,7 +91,7 @@ int qo_store_lmdb_env_pop(MDB_cursor *order, apr_time_t now, unsigned char *spot
 
 typedef struct {
     qo_store_t base;
-    const char *dir;
+    const char *dir; /* NULL unless it was prepared */
     uint64_t max_sessions;
     uint64_t max_pending;
     pid_t owner; /* the process that has it open; 0 = none */
