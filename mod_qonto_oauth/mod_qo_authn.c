@@ -106,7 +106,7 @@ static void export_session(request_rec *r, mod_qo_ctx_t *ctx, const mod_qo_dir_t
         [MOD_QO_PASS_ORGANIZATION] = session->organization,
         [MOD_QO_PASS_SCOPE] = session->token.scope,
         [MOD_QO_PASS_EXPIRES] =
-            apr_psprintf(r->pool, "%" APR_TIME_T_FMT, apr_time_sec(session->token.expires)),
+            apr_off_t_toa(r->pool, (apr_off_t)apr_time_sec(session->token.expires)),
         [MOD_QO_PASS_SESSION] = ctx->id,
         [MOD_QO_PASS_LOGOUT] = logout ? mod_qo_flow_logout_token(r, ctx) : NULL,
         [MOD_QO_PASS_ENV] = conf->sandbox ? "sandbox" : "production",

@@ -240,7 +240,10 @@ static const char *set_store(cmd_parms *cmd, void *dir, const char *store)
     const char *mistake = NULL;
 
     (void)dir;
-    if (strcmp(store, "lmdb") != 0 && strncmp(store, "lmdb:", 5) != 0) {
+    if (strncmp(store, "redis:/", 7) == 0 || strncmp(store, "rediss:", 7) == 0 ||
+        strncmp(store, "redis+unix:", 11) == 0) {
+        mistake = "this version has no Redis store: write lmdb or lmdb:DIR";
+    } else if (strcmp(store, "lmdb") != 0 && strncmp(store, "lmdb:", 5) != 0) {
         mistake = mod_qo_store_socache_check(cmd->pool, cmd->temp_pool, store);
     }
     conf_of(cmd)->store = store;

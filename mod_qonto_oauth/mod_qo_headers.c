@@ -148,16 +148,25 @@ static void remember(const request_rec *r, mod_qo_export_t *done)
     done->active = true;
 }
 
+/* `header` may be Authorization, which is nobody's alone on arrival. */
+static void guard_token(request_rec *r, const char *header)
+{
+    apr_array_header_t *names;
+
+    if (apr_table_get(r->headers_in, "Connection") != NULL) {
+        names = apr_array_make(r->pool, 1, sizeof(const char *));
+        APR_ARRAY_PUSH(names, const char *) = header;
+        guard_connection(r, names);
+    }
+}
+
 static void set_token(request_rec *r, const char *header, const char *scheme,
                       const char *token)
 {
-    apr_array_header_t *names = apr_array_make(r->pool, 1, sizeof(const char *));
-
     apr_table_unset(r->headers_in, header);
-    APR_ARRAY_PUSH(names, const char *) = header;
-    guard_connection(r, names);
+    guard_token(r, header);
     if (token != NULL) {
-        apr_table_setn(r->headers_in, header,
+        apr_table_addn(r->headers_in, header,
                        *scheme != '\0' ? apr_pstrcat(r->pool, scheme, " ", token, NULL)
                                        : token);
     }
@@ -171,6 +180,7 @@ void mod_qo_headers_export(request_rec *r, mod_qo_export_t *done, const mod_qo_d
 
     own_headers(r);
     remember(r, done);
+    /* Added, not set: arrival or withdrawal has removed every other of these names. */
     for (int i = 0; i < MOD_QO_PASS_ITEMS; i++) {
         const mod_qo_pass_item_t *item = &mod_qo_config_pass_items[i];
 
@@ -178,7 +188,7 @@ void mod_qo_headers_export(request_rec *r, mod_qo_export_t *done, const mod_qo_d
             continue;
         }
         if (pass & MOD_QO_PASS_BIT(i)) {
-            apr_table_setn(r->headers_in, item->header, values[i]);
+            apr_table_addn(r->headers_in, item->header, values[i]);
         }
         if (item->variable != NULL &&
             ((pass & MOD_QO_PASS_BIT(i)) || i == MOD_QO_PASS_SESSION)) {

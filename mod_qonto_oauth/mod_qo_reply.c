@@ -14,7 +14,8 @@
 #include <string.h>
 
 #define REFERENCE_LEN 8
-#define PRIVATE_FILTER "QONTO_PRIVATE"
+
+static ap_filter_rec_t *private_filter;
 
 /* err_headers_out survives the way through httpd's error documents; headers_out does not.
  */
@@ -175,12 +176,13 @@ static apr_status_t make_private(ap_filter_t *f, apr_bucket_brigade *brigade)
 void mod_qo_reply_keep_private(request_rec *r)
 {
     if (r->main == NULL) {
-        ap_add_output_filter(PRIVATE_FILTER, NULL, r, r->connection);
+        ap_add_output_filter_handle(private_filter, NULL, r, r->connection);
     }
 }
 
 void mod_qo_reply_register(void)
 {
     /* Before mod_cache's filters, which are of AP_FTYPE_CONTENT_SET + 1. */
-    ap_register_output_filter(PRIVATE_FILTER, make_private, NULL, AP_FTYPE_CONTENT_SET);
+    private_filter = ap_register_output_filter("QONTO_PRIVATE", make_private, NULL,
+                                               AP_FTYPE_CONTENT_SET);
 }

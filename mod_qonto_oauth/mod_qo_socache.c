@@ -95,6 +95,10 @@ typedef struct {
     size_t max;
 } place_t;
 
+typedef struct {
+    char text[100];
+} reason_t;
+
 /* ---- the provider's calls ---- */
 
 static place_t place_of(const slot_t *at)
@@ -219,15 +223,26 @@ static apr_status_t get(const place_t *place, qo_bytes_t *out)
 
 /* ---- is a miss a miss? ---- */
 
+/* With the number, because APR has no sentence for what dbm answers; its own sentence for
+ * APR_NOTFOUND is about sockets. */
+static const char *reason(reason_t *out, apr_status_t rv)
+{
+    char sentence[sizeof(out->text)];
+
+    if (rv == APR_NOTFOUND) {
+        return "no answer";
+    }
+    apr_snprintf(out->text, sizeof(out->text), "%s (%d)",
+                 apr_strerror(rv, sentence, sizeof(sentence)), rv);
+    return out->text;
+}
+
 static qo_status_t unavailable(const slot_t *at, const char *what, apr_status_t rv)
 {
-    char text[120];
+    reason_t why;
 
-    /* APR's own sentence for APR_NOTFOUND is about sockets. */
     return qo_error(at->err, QO_E_STORE_UNAVAILABLE, "socache provider %s: %s: %s",
-                    at->cache->provider->name, what,
-                    rv == APR_NOTFOUND ? "no answer"
-                                       : apr_strerror(rv, text, sizeof(text)));
+                    at->cache->provider->name, what, reason(&why, rv));
 }
 
 static apr_status_t see_canary(const slot_t *at)
@@ -339,7 +354,7 @@ qo_status_t mod_qo_socache_write(const slot_t *at, qo_bytes_t value, apr_time_t 
 {
     place_t place = place_of(at);
     apr_status_t rv = put(&place, value, expires);
-    char text[120];
+    reason_t why;
 
     if (rv == APR_SUCCESS) {
         return QO_OK;
@@ -349,8 +364,7 @@ qo_status_t mod_qo_socache_write(const slot_t *at, qo_bytes_t value, apr_time_t 
     }
     return qo_error(at->err, QO_E_STORE_FULL,
                     "socache provider %s refuses a record of %lu bytes: %s",
-                    at->cache->provider->name, (unsigned long)value.len,
-                    apr_strerror(rv, text, sizeof(text)));
+                    at->cache->provider->name, (unsigned long)value.len, reason(&why, rv));
 }
 
 /* dbm's remove answers success whatever happened, so what is said comes from reading. To
@@ -568,7 +582,7 @@ qo_status_t mod_qo_socache_make(mod_qo_socache_t **out, apr_pool_t *p, const cha
 {
     mod_qo_socache_t *cache = apr_pcalloc(p, sizeof(*cache));
     const char *sentence = mod_qo_socache_check(p, p, spec);
-    char text[120];
+    reason_t why;
     spec_t found;
     apr_status_t rv;
 
@@ -581,12 +595,12 @@ qo_status_t mod_qo_socache_make(mod_qo_socache_t **out, apr_pool_t *p, const cha
     rv = make_instances(cache, p, found.argument);
     if (rv != APR_SUCCESS) {
         return qo_error(err, QO_E_STORE_UNAVAILABLE, "socache provider %s cannot start: %s",
-                        found.provider->name, apr_strerror(rv, text, sizeof(text)));
+                        found.provider->name, reason(&why, rv));
     }
     rv = keep_mutex(&cache->mutex, p);
     if (rv != APR_SUCCESS) {
         return qo_error(err, QO_E_STORE_UNAVAILABLE, "cannot make mutex " MUTEX_TYPE ": %s",
-                        apr_strerror(rv, text, sizeof(text)));
+                        reason(&why, rv));
     }
     *out = cache;
     return QO_OK;
@@ -612,7 +626,7 @@ static apr_status_t make_scratch(apr_pool_t **out, apr_pool_t *p)
 
 qo_status_t mod_qo_socache_open(mod_qo_socache_t *cache, apr_pool_t *p, qo_err_t *err)
 {
-    char text[120];
+    reason_t why;
     apr_status_t rv = apr_global_mutex_child_init(
         &cache->mutex, apr_global_mutex_lockfile(cache->mutex), p);
 
@@ -621,7 +635,7 @@ qo_status_t mod_qo_socache_open(mod_qo_socache_t *cache, apr_pool_t *p, qo_err_t
     }
     if (rv != APR_SUCCESS) {
         return qo_error(err, QO_E_STORE_UNAVAILABLE, "mutex " MUTEX_TYPE ": %s",
-                        apr_strerror(rv, text, sizeof(text)));
+                        reason(&why, rv));
     }
     if (qo_crypto_random(&cache->canary_key, sizeof(cache->canary_key)) != QO_OK ||
         qo_crypto_random(cache->canary, sizeof(cache->canary)) != QO_OK) {

@@ -198,6 +198,46 @@ static bool take(qo_cookies_t *out, apr_pool_t *p, const qo_cookie_spec_t *spec,
     return false;
 }
 
+static bool names_ours(const qo_cookie_spec_t *spec, const char *text, size_t len)
+{
+    const pair_t pair = {.text = text, .len = len};
+    size_t name_len = name_length(&pair);
+
+    return is_session(spec, &pair, name_len) || is_binding(spec, &pair, name_len);
+}
+
+/* httpd joins two Cookie lines with a comma, which RFC 6265 allows inside a value. What
+ * then looks like ours is cut off, so that it reaches no backend, but never believed:
+ * another cookie's value must not be able to bring a session. */
+static bool cut_joined(pair_t *pair, const qo_cookie_spec_t *spec)
+{
+    const char *end = pair->text + pair->len;
+    const char *comma = memchr(pair->text, ',', pair->len);
+
+    while (comma != NULL) {
+        const char *next = comma + 1;
+
+        while (next < end && is_blank(*next)) {
+            next++;
+        }
+        if (names_ours(spec, next, (size_t)(end - next))) {
+            pair->len = (size_t)(comma - pair->text);
+            return true;
+        }
+        comma = memchr(next, ',', (size_t)(end - next));
+    }
+    return false;
+}
+
+/* From our first cookie on the rest is a text of its own. */
+static void mark_found(qo_cookies_t *out, rest_t *rest, const pair_t *pair)
+{
+    if (!out->found) {
+        out->found = true;
+        keep_before(rest, pair->text);
+    }
+}
+
 void qo_cookie_take(qo_cookies_t *out, apr_pool_t *p, const qo_cookie_spec_t *spec,
                     const char *header)
 {
@@ -211,11 +251,14 @@ void qo_cookie_take(qo_cookies_t *out, apr_pool_t *p, const qo_cookie_spec_t *sp
     }
     while (next_pair(&pair, &at)) {
         if (take(out, p, spec, &pair)) {
-            if (!out->found) {
-                out->found = true;
-                keep_before(&rest, pair.text);
-            }
-        } else if (out->found) {
+            mark_found(out, &rest, &pair);
+            continue;
+        }
+        if (cut_joined(&pair, spec)) {
+            out->junk++;
+            mark_found(out, &rest, &pair);
+        }
+        if (out->found) {
             keep(&rest, &pair);
         }
     }
