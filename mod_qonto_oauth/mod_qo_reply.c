@@ -148,26 +148,25 @@ static void remove_cache_filters(ap_filter_t *f)
     }
 }
 
-static const char *merged_cache_control(const request_rec *r)
+/* An answer of our own has said no-store meanwhile, in the place that filters cannot
+ * weaken. */
+static void merge_cache_control(request_rec *r)
 {
     const char *always = apr_table_get(r->err_headers_out, "Cache-Control");
-    const char *value = apr_table_get(r->headers_out, "Cache-Control");
+    const char *said = apr_table_get(r->headers_out, "Cache-Control");
 
-    if (always == NULL || value == NULL) {
-        return always != NULL ? always : value;
+    if (always == NULL || strcmp(always, "private") == 0) {
+        apr_table_unset(r->err_headers_out, "Cache-Control");
+        apr_table_setn(r->headers_out, "Cache-Control", qo_header_private(r->pool, said));
     }
-    return apr_pstrcat(r->pool, value, ", ", always, NULL);
 }
 
 static apr_status_t make_private(ap_filter_t *f, apr_bucket_brigade *brigade)
 {
-    request_rec *r = f->r;
-    const char *value = qo_header_private(r->pool, merged_cache_control(r));
-    ap_filter_t *next = f->next;
+    ap_filter_t *next;
 
-    apr_table_unset(r->err_headers_out, "Cache-Control");
-    apr_table_setn(r->headers_out, "Cache-Control", value);
-    remove_cache_filters(next);
+    merge_cache_control(f->r);
+    remove_cache_filters(f->next);
     next = f->next;
     ap_remove_output_filter(f);
     return ap_pass_brigade(next, brigade);
@@ -176,6 +175,8 @@ static apr_status_t make_private(ap_filter_t *f, apr_bucket_brigade *brigade)
 void mod_qo_reply_keep_private(request_rec *r)
 {
     if (r->main == NULL) {
+        /* For error documents, which filters do not see. */
+        apr_table_setn(r->err_headers_out, "Cache-Control", "private");
         ap_add_output_filter_handle(private_filter, NULL, r, r->connection);
     }
 }

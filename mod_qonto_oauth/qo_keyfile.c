@@ -29,7 +29,8 @@ static qo_status_t make(apr_pool_t *p, const char *path, qo_err_t *err)
         return qo_error(err, QO_E_INTERNAL, "no randomness for a session key");
     }
     key[QO_SECRET_TEXT] = '\n';
-    fd = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    (void)unlink(draft); /* of a start that was killed */
+    fd = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) {
         return fail(err, "cannot make the session key", draft);
     }

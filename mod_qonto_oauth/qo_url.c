@@ -304,7 +304,7 @@ static bool decode_form(char *text)
             c = (char)byte;
             text += 2;
         }
-        if (is_control(c)) {
+        if (c == '\0') {
             return false;
         }
         *out++ = c;
@@ -346,8 +346,7 @@ qo_status_t qo_url_parse_query(apr_array_header_t **out, apr_pool_t *p, const ch
         }
         if (!read_pair(&APR_ARRAY_PUSH(params, qo_param_t), pair)) {
             return qo_error(err, QO_E_BAD_PARAMETER,
-                            "parameter %d has bad percent coding or a control character",
-                            params->nelts);
+                            "parameter %d has bad percent coding or a NUL", params->nelts);
         }
     }
     *out = params;

@@ -43,7 +43,7 @@ char *qo_url_query(apr_pool_t *p, const apr_array_header_t *params);
 
 /* Parses a query or form body (application/x-www-form-urlencoded) into an array of
  * qo_param_t in order. NULL or "" gives an empty array. QO_E_BAD_PARAMETER: too long, too
- * many, bad percent coding, or a NUL or control character. */
+ * many, bad percent coding, or a NUL. Values may hold any other byte. */
 qo_status_t qo_url_parse_query(apr_array_header_t **out, apr_pool_t *p, const char *query,
                                qo_err_t *err) QO_MUST_CHECK;
 
