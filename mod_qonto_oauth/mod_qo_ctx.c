@@ -34,6 +34,7 @@ mod_qo_ctx_t *mod_qo_ctx_make(request_rec *r)
     }
     ctx = apr_pcalloc(r->pool, sizeof(*ctx));
     ctx->server = server;
+    ctx->pool = r->pool;
     ctx->now = r->request_time;
     ctx->callback = r->uri != NULL && strcmp(r->uri, server->conf.redirect.path) == 0;
     mod_qo_headers_receive(r, server, &ctx->cookies);
@@ -79,8 +80,8 @@ typedef struct {
 
 /* A cookie that opens nothing here (another host's, an old key's, a made-up one) is no
  * session: QO_E_NOT_FOUND. */
-static qo_status_t look_up(found_t *out, request_rec *r, const mod_qo_ctx_t *ctx,
-                           const char *cookie, qo_err_t *err)
+static qo_status_t look_up(found_t *out, const mod_qo_ctx_t *ctx, const char *cookie,
+                           qo_err_t *err)
 {
     const mod_qo_server_t *server = ctx->server;
     qo_bytes_t sealed;
@@ -88,12 +89,12 @@ static qo_status_t look_up(found_t *out, request_rec *r, const mod_qo_ctx_t *ctx
     qo_status_t status = qo_crypto_hash(&out->key, cookie, strlen(cookie));
 
     if (status == QO_OK) {
-        status = server->provider->session_get(server->store, r->pool, &out->key, &sealed,
+        status = server->provider->session_get(server->store, ctx->pool, &out->key, &sealed,
                                                &out->meta, ctx->now, err);
     }
     if (status == QO_OK) {
-        status =
-            qo_seal_open(&record, r->pool, &server->ring, QO_SEAL_SESSION, cookie, sealed);
+        status = qo_seal_open(&record, ctx->pool, &server->ring, QO_SEAL_SESSION, cookie,
+                              sealed);
     }
     return status == QO_OK ? qo_session_decode(&out->session, record) : status;
 }
@@ -141,7 +142,7 @@ void mod_qo_ctx_load_session(request_rec *r, mod_qo_ctx_t *ctx)
     for (int i = 0; i < ctx->cookies.session_count; i++) {
         found_t candidate;
         qo_status_t status =
-            look_up(&candidate, r, ctx, ctx->cookies.sessions[i], &ctx->store_error);
+            look_up(&candidate, ctx, ctx->cookies.sessions[i], &ctx->store_error);
 
         ctx->store_failed = ctx->store_failed || is_failure(status);
         if (status == QO_OK) {

@@ -14,6 +14,7 @@
 
 typedef struct {
     const mod_qo_server_t *server;
+    apr_pool_t *pool; /* of the request that came over the wire: outlives sub-requests */
     apr_time_t now;
     qo_cookies_t cookies;
     bool callback;     /* the request is for the redirect URI's path */
