@@ -324,13 +324,19 @@ static const char *set_ca_file(cmd_parms *cmd, void *dir, const char *path)
 
 /* ---- directives of a location, or of a server for all its locations ---- */
 
-static const char *add_scope(cmd_parms *cmd, void *config, const char *scope)
+/* One scope or, in quotes, several. */
+static const char *add_scope(cmd_parms *cmd, void *config, const char *words)
 {
     mod_qo_dir_t *dir = config;
     const char **scopes = cmd->path != NULL ? &dir->scopes : &conf_of(cmd)->scopes;
-    const char *mistake = qo_conf_scope(cmd->pool, scope);
+    const char *mistake = *words == '\0' ? qo_conf_scope(cmd->pool, words) : NULL;
+    char *last = NULL;
+    char *word = apr_strtok(apr_pstrdup(cmd->pool, words), " ", &last);
 
-    *scopes = qo_conf_scope_union(cmd->pool, *scopes, scope);
+    for (; mistake == NULL && word != NULL; word = apr_strtok(NULL, " ", &last)) {
+        mistake = qo_conf_scope(cmd->pool, word);
+        *scopes = qo_conf_scope_union(cmd->pool, *scopes, word);
+    }
     return complain(cmd, mistake);
 }
 

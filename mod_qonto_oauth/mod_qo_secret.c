@@ -70,7 +70,7 @@ static const char *run(const char **out, cmd_parms *cmd, const char *command)
     if (apr_tokenize_to_argv(command, &argv, cmd->pool) == APR_SUCCESS && argv[0] != NULL) {
         line = ap_get_exec_line(cmd->pool, argv[0], (const char *const *)argv);
     }
-    if (line == NULL) {
+    if (line == NULL || *line == '\0') {
         return apr_psprintf(
             cmd->pool,
             "%s: the command %s could not be run or printed nothing: write "
