@@ -1,6 +1,7 @@
 #include "mod_qo_ctx.h"
 
 #include "mod_qo_log.h"
+#include "mod_qo_memo.h"
 
 #include <apr_strings.h>
 #include <http_config.h>
@@ -78,25 +79,51 @@ typedef struct {
     qo_store_meta_t meta;
 } found_t;
 
+static qo_status_t open_session(found_t *out, conn_rec *c, const mod_qo_ctx_t *ctx,
+                                const char *cookie, qo_bytes_t sealed)
+{
+    qo_bytes_t record;
+    qo_status_t status = qo_seal_open(&record, ctx->pool, &ctx->server->ring,
+                                      QO_SEAL_SESSION, cookie, sealed);
+
+    if (status == QO_OK) {
+        status = qo_session_decode(&out->session, record);
+    }
+    if (status == QO_OK) {
+        mod_qo_memo_keep(c, ctx->server, cookie, &out->key, sealed, record);
+    }
+    return status;
+}
+
 /* A cookie that opens nothing here (another host's, an old key's, a made-up one) is no
  * session: QO_E_NOT_FOUND. */
-static qo_status_t look_up(found_t *out, const mod_qo_ctx_t *ctx, const char *cookie,
-                           qo_err_t *err)
+static qo_status_t look_up(found_t *out, conn_rec *c, const mod_qo_ctx_t *ctx,
+                           const char *cookie, qo_err_t *err)
 {
     const mod_qo_server_t *server = ctx->server;
+    const mod_qo_memo_t *memo = mod_qo_memo_find(c, server, cookie);
+    const qo_session_t *remembered;
     qo_bytes_t sealed;
-    qo_bytes_t record;
-    qo_status_t status = qo_crypto_hash(&out->key, cookie, strlen(cookie));
+    qo_status_t status = QO_OK;
 
+    if (memo != NULL) {
+        out->key = *mod_qo_memo_key(memo);
+    } else {
+        status = qo_crypto_hash(&out->key, cookie, strlen(cookie));
+    }
     if (status == QO_OK) {
         status = server->provider->session_get(server->store, ctx->pool, &out->key, &sealed,
                                                &out->meta, ctx->now, err);
     }
-    if (status == QO_OK) {
-        status = qo_seal_open(&record, ctx->pool, &server->ring, QO_SEAL_SESSION, cookie,
-                              sealed);
+    if (status != QO_OK) {
+        return status;
     }
-    return status == QO_OK ? qo_session_decode(&out->session, record) : status;
+    remembered = memo != NULL ? mod_qo_memo_session(memo, sealed) : NULL;
+    if (remembered != NULL) {
+        out->session = *remembered;
+        return QO_OK;
+    }
+    return open_session(out, c, ctx, cookie, sealed);
 }
 
 static void touch(request_rec *r, const mod_qo_ctx_t *ctx, const qo_store_meta_t *meta)
@@ -141,8 +168,8 @@ void mod_qo_ctx_load_session(request_rec *r, mod_qo_ctx_t *ctx)
     ctx->loaded = true;
     for (int i = 0; i < ctx->cookies.session_count; i++) {
         found_t candidate;
-        qo_status_t status =
-            look_up(&candidate, ctx, ctx->cookies.sessions[i], &ctx->store_error);
+        qo_status_t status = look_up(&candidate, r->connection, ctx,
+                                     ctx->cookies.sessions[i], &ctx->store_error);
 
         ctx->store_failed = ctx->store_failed || is_failure(status);
         if (status == QO_OK) {

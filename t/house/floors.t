@@ -15,7 +15,7 @@ my @floors = (
     [qw(qo_http qo_store qo_store_lmdb)],
     [qw(qo_qonto qo_gate)],
     [qw(mod_qo_config mod_qo_secret mod_qo_log mod_qo_process mod_qo_socache mod_qo_store_socache
-        mod_qo_ctx mod_qo_headers mod_qo_reply mod_qo_login)],
+        mod_qo_memo mod_qo_ctx mod_qo_headers mod_qo_reply mod_qo_login)],
     [qw(mod_qo_flow)],
     [qw(mod_qo_authn)],
     [qw(mod_qonto_oauth)],
