@@ -164,10 +164,16 @@ static int refuse(request_rec *r, const mod_qo_ctx_t *ctx, const login_t *login,
         r, status, err, mod_qo_login_return_url(r, ctx, login->pending.return_path), said);
 }
 
+/* Of two hits on one callback URL at the same moment, one gets QO_OK. */
 static qo_status_t take(const mod_qo_ctx_t *ctx, const login_t *login, qo_err_t *err)
 {
-    return ctx->server->provider->pending_take(ctx->server->store, &login->key, ctx->now,
-                                               err);
+    qo_status_t status =
+        ctx->server->provider->pending_take(ctx->server->store, &login->key, ctx->now, err);
+
+    if (status == QO_E_CONFLICT) {
+        return QO_E_STATE_REPLAYED;
+    }
+    return status == QO_E_NOT_FOUND ? QO_E_STATE_UNKNOWN : status;
 }
 
 /* ---- signing in ---- */
@@ -262,17 +268,12 @@ static int exchange(request_rec *r, const mod_qo_ctx_t *ctx, const login_t *logi
     qo_token_t token;
     qo_status_t status = take(ctx, login, &err);
 
-    if (status == QO_E_CONFLICT) {
-        /* The same URL was opened twice at this moment, and the other one signs in. */
-        return go_back(r, ctx, login);
-    }
     if (status == QO_OK) {
         status = qo_qonto_exchange(&token, r->pool, &ctx->server->conf, &login->pending,
                                    answer->code, ctx->now, &err);
     }
     if (status != QO_OK) {
-        return refuse(r, ctx, login, status == QO_E_NOT_FOUND ? QO_E_STATE_UNKNOWN : status,
-                      &err, NULL);
+        return refuse(r, ctx, login, status, &err, NULL);
     }
     if (err.detail[0] != '\0') {
         mod_qo_log_warning(r, MOD_QO_LOG_NOTICE, "%s", err.detail);
@@ -286,9 +287,7 @@ static int restart(request_rec *r, const mod_qo_ctx_t *ctx, login_t *login)
     qo_status_t status = take(ctx, login, &err);
 
     if (status != QO_OK) {
-        return refuse(r, ctx, login,
-                      status == QO_E_STORE_UNAVAILABLE ? status : QO_E_STATE_REPLAYED, &err,
-                      NULL);
+        return refuse(r, ctx, login, status, &err, NULL);
     }
     clear_binding(r, ctx, login);
     login->pending.restarts++;
@@ -300,14 +299,17 @@ static int refuse_answer(request_rec *r, const mod_qo_ctx_t *ctx, const login_t 
 {
     qo_err_t err = {.detail = ""};
     bool trusted = login->bound && !login->taken;
+    const char *said =
+        trusted && answer->description != NULL
+            ? apr_pstrndup(r->pool, answer->description, QO_LIMIT_DESCRIPTION)
+            : NULL;
 
     if (trusted && take(ctx, login, &err) == QO_E_STORE_UNAVAILABLE) {
         return refuse(r, ctx, login, QO_E_STORE_UNAVAILABLE, &err, NULL);
     }
     (void)qo_error(&err, status, "%s%s%s", answer->error != NULL ? answer->error : "",
-                   trusted && answer->description != NULL ? ": " : "",
-                   trusted && answer->description != NULL ? answer->description : "");
-    return refuse(r, ctx, login, status, &err, trusted ? answer->description : NULL);
+                   said != NULL ? ": " : "", said != NULL ? said : "");
+    return refuse(r, ctx, login, status, &err, said);
 }
 
 static bool signed_in_since(const mod_qo_ctx_t *ctx, const login_t *login)
@@ -369,8 +371,7 @@ int mod_qo_flow_callback(request_rec *r, mod_qo_ctx_t *ctx)
     qo_status_t status;
 
     if (r->method_number != M_GET || r->header_only) {
-        r->allowed |= AP_METHOD_BIT << M_GET;
-        return mod_qo_reply_failure(r, QO_E_METHOD, NULL, NULL, NULL);
+        return mod_qo_reply_method(r, false);
     }
     status = read_answer(&answer, r->pool, ctx->query, &err);
     if (status != QO_OK) {

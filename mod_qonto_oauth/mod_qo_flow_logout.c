@@ -142,8 +142,7 @@ int mod_qo_flow_logout(request_rec *r, mod_qo_ctx_t *ctx)
     qo_status_t status;
 
     if (!post && r->method_number != M_GET) {
-        r->allowed |= AP_METHOD_BIT << M_GET | AP_METHOD_BIT << M_POST;
-        return mod_qo_reply_failure(r, QO_E_METHOD, NULL, NULL, NULL);
+        return mod_qo_reply_method(r, true);
     }
     status = read_wish(&wish, r, &err);
     if (status != QO_OK) {

@@ -132,7 +132,7 @@ int mod_qo_flow_connect(request_rec *r, mod_qo_ctx_t *ctx)
     qo_status_t status;
 
     if (!is_visit(r)) {
-        return mod_qo_reply_failure(r, QO_E_METHOD, NULL, NULL, NULL);
+        return mod_qo_reply_method(r, false);
     }
     mod_qo_ctx_load_session(r, ctx);
     status = read_request(&draft, r, ctx, &err);

@@ -12,20 +12,24 @@
 /* ---- the draft ---- */
 
 /* What the browser's address bar says: the path and query of the request that came over the
- * wire, whatever it was redirected to internally. */
+ * wire, byte for byte, whatever it was redirected to internally. */
 static const char *return_path(const request_rec *r)
 {
+    const char *target;
+    const char *host;
     const char *path;
-    const char *full;
 
     while (r->main != NULL || r->prev != NULL) {
         r = r->main != NULL ? r->main : r->prev;
     }
-    path = r->parsed_uri.path != NULL ? r->parsed_uri.path : "/";
-    full = r->args != NULL ? apr_pstrcat(r->pool, path, "?", r->args, NULL) : path;
-    if (qo_url_check_return(full, NULL) == QO_OK) {
-        return full;
+    /* Not parsed_uri.path, which httpd decodes in place. The target may be absolute. */
+    target = r->unparsed_uri;
+    host = *target == '/' ? NULL : strstr(target, "://");
+    target = host != NULL ? strchr(host + strlen("://"), '/') : target;
+    if (target == NULL || qo_url_check_return(target, NULL) == QO_OK) {
+        return target != NULL ? target : "/";
     }
+    path = apr_pstrmemdup(r->pool, target, strcspn(target, "?"));
     return qo_url_check_return(path, NULL) == QO_OK ? path : "/";
 }
 

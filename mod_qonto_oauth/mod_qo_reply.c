@@ -111,6 +111,16 @@ int mod_qo_reply_failure(request_rec *r, qo_status_t status, const qo_err_t *err
     return info->http;
 }
 
+int mod_qo_reply_method(request_rec *r, bool post)
+{
+    if (post) {
+        ap_allow_standard_methods(r, REPLACE_ALLOW, M_GET, M_POST, -1);
+    } else {
+        ap_allow_standard_methods(r, REPLACE_ALLOW, M_GET, -1);
+    }
+    return mod_qo_reply_failure(r, QO_E_METHOD, NULL, NULL, NULL);
+}
+
 int mod_qo_reply_unauthorized(request_rec *r, const qo_page_t *page)
 {
     set_common_headers(r);

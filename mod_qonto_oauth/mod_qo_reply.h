@@ -24,6 +24,9 @@ int mod_qo_reply_redirect(request_rec *r, const char *url);
 int mod_qo_reply_failure(request_rec *r, qo_status_t status, const qo_err_t *err,
                          const char *again, const char *said);
 
+/* 405 with an Allow header: GET, and POST when `post`. Returns the status. */
+int mod_qo_reply_method(request_rec *r, bool post);
+
 /* 401 with a page of ours (`page` NULL: httpd's own). Returns the status. */
 int mod_qo_reply_unauthorized(request_rec *r, const qo_page_t *page);
 

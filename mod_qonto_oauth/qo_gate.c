@@ -2,6 +2,7 @@
 
 #include <apr_cstr.h>
 
+#include <stdlib.h>
 #include <string.h>
 
 qo_action_t qo_gate_decide(const qo_facts_t *facts)
@@ -41,6 +42,48 @@ static bool contains(const char *value, const char *want)
     return false;
 }
 
+static const char *skip_blanks(const char *text)
+{
+    return text + strspn(text, " \t");
+}
+
+/* Are these parameters, up to a comma, those of a type that is refused: q=0, q=0.000? */
+static bool is_refused(const char *params, size_t len)
+{
+    const char *end = params + len;
+
+    for (; params < end; params++) {
+        if (*params == ';') {
+            const char *q = skip_blanks(params + 1);
+
+            if ((*q == 'q' || *q == 'Q') && q[1] == '=') {
+                return strtod(q + 2, NULL) <= 0;
+            }
+        }
+    }
+    return false;
+}
+
+/* Does Accept (RFC 9110 section 12.5.1) name text/html, as browsers do for pages alone? */
+static bool wants_html(const char *accept)
+{
+    static const char HTML[] = "text/html";
+
+    while (accept != NULL && *accept != '\0') {
+        const char *type = skip_blanks(accept);
+        size_t len = strcspn(type, ",");
+        const char *rest = skip_blanks(type + strcspn(type, ",; \t"));
+
+        if (apr_cstr_casecmpn(type, HTML, strlen(HTML)) == 0 &&
+            strcspn(type, ",; \t") == strlen(HTML) &&
+            !is_refused(rest, len - (size_t)(rest - type))) {
+            return true;
+        }
+        accept = type + len + (type[len] == ',' ? 1 : 0);
+    }
+    return false;
+}
+
 bool qo_gate_not_visit(const qo_request_facts_t *facts)
 {
     return !facts->get || contains(facts->purpose, "prefetch") ||
@@ -55,7 +98,7 @@ bool qo_gate_visit(const qo_request_facts_t *facts)
     if (qo_gate_not_visit(facts)) {
         return false;
     }
-    return facts->fetch_mode != NULL || contains(facts->accept, "text/html");
+    return facts->fetch_mode != NULL || wants_html(facts->accept);
 }
 
 /* Names of RFC 6749 section 4.1.2.1, of OpenID Connect and of Ory Hydra, which Qonto runs.

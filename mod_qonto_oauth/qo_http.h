@@ -35,8 +35,8 @@ typedef struct {
 qo_status_t qo_http_start(void) QO_MUST_CHECK;
 void qo_http_stop(void);
 
-/* QO_OK with any HTTP status; QO_E_UNREACHABLE with the reason (DNS, TLS, time-out, too
- * long an answer…) in `err`. The answer lives in `p`. */
+/* QO_OK with any HTTP status; QO_E_UNREACHABLE with the reason (DNS, TLS, time-out…) in
+ * `err`; QO_E_BAD_ANSWER when the answer is too long. The answer lives in `p`. */
 qo_status_t qo_http_send(qo_http_answer_t *out, apr_pool_t *p,
                          const qo_http_request_t *request, qo_err_t *err) QO_MUST_CHECK;
 

@@ -304,9 +304,6 @@ static bool set_headers(call_t *call, const qo_http_request_t *request)
 /* libcurl's words, unless they quote the proxy's URL, which may hold a password. */
 static const char *reason(const call_t *call, CURLcode code, const char *proxy)
 {
-    if (call->sink.too_long) {
-        return "answer too long";
-    }
     if (call->text[0] == '\0' || (proxy != NULL && strstr(call->text, proxy) != NULL)) {
         return curl_easy_strerror(code);
     }
@@ -345,6 +342,9 @@ static qo_status_t perform(qo_http_answer_t *out, call_t *call,
         return qo_error(err, QO_E_UNREACHABLE, "%s: libcurl refuses the call", url->host);
     }
     code = curl_easy_perform(call->curl);
+    if (call->sink.too_long) {
+        return qo_error(err, QO_E_BAD_ANSWER, "%s: the answer is too long", url->host);
+    }
     if (code != CURLE_OK) {
         return qo_error(err, QO_E_UNREACHABLE, "%s: %s", url->host,
                         reason(call, code, request->proxy));

@@ -149,6 +149,8 @@ sub kill9 ($self) {
     my $pid = $self->{pid} or return;
     kill KILL => -$pid;
     waitpid $pid, 0;
+    # Its children die a little later, and until then their port is taken.
+    Qonto::Test::wait_until(15, sub { !$self->_answers });
     delete $running{$pid};
     delete $self->{pid};
     return;
