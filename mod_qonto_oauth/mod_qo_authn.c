@@ -116,26 +116,15 @@ static void export_session(request_rec *r, mod_qo_ctx_t *ctx, const mod_qo_dir_t
     mod_qo_headers_export(r, &ctx->exported, dir, values, session->token.access);
 }
 
-/* The last word before the handler, for every request, redirected or not: what an earlier
- * location was given is taken back, and this one gets its own. httpd does not ask
- * check_authn where everybody may pass ("Require all granted"); such a location is treated
- * like QontoUnauthenticated pass. */
-int mod_qo_authn_fixup(request_rec *r)
+static void export_location(request_rec *r, mod_qo_ctx_t *ctx)
 {
     static const char *const NOTHING[MOD_QO_PASS_ITEMS] = {NULL};
-    mod_qo_ctx_t *ctx = mod_qo_ctx_get(r);
 
-    if (ctx == NULL) {
-        return DECLINED;
-    }
-    mod_qo_headers_withdraw(r, ctx->server, &ctx->exported);
-    if (!is_ours(r)) {
-        return DECLINED;
-    }
     mod_qo_reply_keep_private(r);
     mod_qo_ctx_load_session(r, ctx);
     if (r->user != NULL && *r->user == '\0') {
         r->user = NULL;
+        r->ap_auth_type = NULL;
     }
     /* TRACE sends the request's headers back to the browser. */
     if (ctx->state == QO_SESSION_LIVE && r->method_number != M_TRACE) {
@@ -143,7 +132,49 @@ int mod_qo_authn_fixup(request_rec *r)
     } else {
         mod_qo_headers_export(r, &ctx->exported, mod_qo_config_dir(r), NOTHING, NULL);
     }
+}
+
+/* What an earlier location was given is taken back, and this one gets its own. httpd does
+ * not ask check_authn where everybody may pass ("Require all granted"); such a location is
+ * treated like QontoUnauthenticated pass. */
+static void settle_export(request_rec *r, mod_qo_ctx_t *ctx)
+{
+    mod_qo_headers_withdraw(r, ctx->server, &ctx->exported);
+    if (is_ours(r)) {
+        export_location(r, ctx);
+    }
+    ctx->exported_for = r->per_dir_config;
+    ctx->exported_into = r->headers_in;
+}
+
+int mod_qo_authn_fixup(request_rec *r)
+{
+    mod_qo_ctx_t *ctx = mod_qo_ctx_get(r);
+
+    if (ctx != NULL) {
+        settle_export(r, ctx);
+    }
     return DECLINED;
+}
+
+/* mod_dir moves a request to another location after fixups, and sub-requests had theirs
+ * meanwhile: the last word before the handler runs. */
+void mod_qo_authn_before_handler(request_rec *r)
+{
+    mod_qo_ctx_t *ctx = mod_qo_ctx_get(r);
+
+    if (ctx != NULL &&
+        (ctx->exported_for != r->per_dir_config || ctx->exported_into != r->headers_in)) {
+        settle_export(r, ctx);
+    }
+}
+
+/* Error documents drop all filters, and are a visitor's own as well. */
+void mod_qo_authn_before_error(request_rec *r)
+{
+    if (mod_qo_ctx_get(r) != NULL && is_ours(r)) {
+        mod_qo_reply_keep_private(r);
+    }
 }
 
 int mod_qo_authn_handle(request_rec *r)

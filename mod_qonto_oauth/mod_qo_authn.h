@@ -9,6 +9,8 @@ int mod_qo_authn_arrive(request_rec *r);               /* post_read_request */
 int mod_qo_authn_callback(request_rec *r, int lookup); /* quick_handler */
 int mod_qo_authn_check(request_rec *r);                /* check_authn */
 int mod_qo_authn_fixup(request_rec *r);                /* fixups */
+void mod_qo_authn_before_handler(request_rec *r);      /* insert_filter */
+void mod_qo_authn_before_error(request_rec *r);        /* insert_error_filter */
 int mod_qo_authn_handle(request_rec *r);               /* handler */
 
 #endif

@@ -46,6 +46,7 @@ void *mod_qo_config_merge_server(apr_pool_t *p, void *base, void *add)
     mod_qo_server_t *server = apr_pcalloc(p, sizeof(*server));
 
     qo_conf_merge(&server->conf, &outer->conf, &inner->conf);
+    server->own = inner->own;
     server->token_headers = apr_array_append(p, outer->token_headers, inner->token_headers);
     return server;
 }
@@ -156,6 +157,13 @@ static qo_conf_t *conf_of(cmd_parms *cmd)
     return &mod_qo_config_server(cmd->server)->conf;
 }
 
+/* The same, for directives without which a host that has one of them cannot work. */
+static qo_conf_t *claim(cmd_parms *cmd)
+{
+    mod_qo_config_server(cmd->server)->own = true;
+    return conf_of(cmd);
+}
+
 /* Every sentence begins with the directive's name. */
 static const char *complain(cmd_parms *cmd, const char *mistake)
 {
@@ -177,14 +185,14 @@ static const char *set_client_id(cmd_parms *cmd, void *dir, const char *id)
         return complain(cmd,
                         "the client id is empty: copy it from Qonto's developer portal");
     }
-    conf_of(cmd)->client_id = id;
+    claim(cmd)->client_id = id;
     return NULL;
 }
 
 static const char *set_client_secret(cmd_parms *cmd, void *dir, const char *source,
                                      const char *next)
 {
-    qo_conf_t *conf = conf_of(cmd);
+    qo_conf_t *conf = claim(cmd);
     const char *mistake = mod_qo_secret_read(&conf->client_secret, cmd, source);
 
     (void)dir;
@@ -197,7 +205,7 @@ static const char *set_client_secret(cmd_parms *cmd, void *dir, const char *sour
 static const char *set_redirect_uri(cmd_parms *cmd, void *dir, const char *url)
 {
     (void)dir;
-    conf_of(cmd)->redirect_uri = url;
+    claim(cmd)->redirect_uri = url;
     return NULL;
 }
 
@@ -245,6 +253,10 @@ static const char *set_store(cmd_parms *cmd, void *dir, const char *store)
         mistake = "this version has no Redis store: write lmdb or lmdb:DIR";
     } else if (strcmp(store, "lmdb") != 0 && strncmp(store, "lmdb:", 5) != 0) {
         mistake = mod_qo_store_socache_check(cmd->pool, cmd->temp_pool, store);
+        mistake = mistake == NULL
+                      ? NULL
+                      : apr_pstrcat(cmd->pool, mistake,
+                                    "; without one, write lmdb or lmdb:DIR", NULL);
     }
     conf_of(cmd)->store = store;
     return complain(cmd, mistake);

@@ -41,6 +41,7 @@ extern const mod_qo_pass_item_t mod_qo_config_pass_items[MOD_QO_PASS_ITEMS];
 /* One virtual host. Constant once the children run. */
 typedef struct {
     qo_conf_t conf;
+    bool own; /* this host itself names a client, and does not only inherit one */
     apr_array_header_t *token_headers; /* const char *: QontoTokenHeader names of this host
                                           that nobody else uses, so never Authorization */
     /* Set by mod_qo_process. */

@@ -63,14 +63,15 @@ bool mod_qo_ctx_other_host(const request_rec *r, const mod_qo_ctx_t *ctx)
 
 /* ---- the session ---- */
 
-static void write_id(mod_qo_ctx_t *ctx)
+void mod_qo_ctx_id(char out[MOD_QO_ID_LEN + 1], const qo_hash_t *key)
 {
     static const char DIGITS[] = "0123456789abcdef";
 
     for (int i = 0; i < MOD_QO_ID_LEN / 2; i++) {
-        ctx->id[2 * i] = DIGITS[ctx->key.bytes[i] >> 4];
-        ctx->id[2 * i + 1] = DIGITS[ctx->key.bytes[i] & 15];
+        out[2 * i] = DIGITS[key->bytes[i] >> 4];
+        out[2 * i + 1] = DIGITS[key->bytes[i] & 15];
     }
+    out[MOD_QO_ID_LEN] = '\0';
 }
 
 typedef struct {
@@ -128,9 +129,11 @@ static qo_status_t look_up(found_t *out, conn_rec *c, const mod_qo_ctx_t *ctx,
 
 static void touch(request_rec *r, const mod_qo_ctx_t *ctx, const qo_store_meta_t *meta)
 {
+    apr_time_t interval = apr_time_from_sec(QO_TOUCH_INTERVAL);
+    apr_time_t share = apr_time_from_sec((apr_time_t)meta->idle) / QO_TOUCH_SHARE;
     qo_err_t err = {.detail = ""};
 
-    if (ctx->now - meta->last_seen < apr_time_from_sec(QO_TOUCH_INTERVAL)) {
+    if (ctx->now - meta->last_seen < (share < interval ? share : interval)) {
         return;
     }
     if (ctx->server->provider->touch(ctx->server->store, &ctx->key, ctx->now, &err) ==
@@ -146,7 +149,7 @@ static void adopt(request_rec *r, mod_qo_ctx_t *ctx, const found_t *found)
     ctx->session = found->session;
     ctx->key = found->key;
     ctx->state = qo_session_classify(&ctx->session, ctx->now);
-    write_id(ctx);
+    mod_qo_ctx_id(ctx->id, &ctx->key);
     if (ctx->state == QO_SESSION_LIVE) {
         touch(r, ctx, &found->meta);
     }

@@ -20,6 +20,8 @@ typedef struct {
     bool callback;     /* the request is for the redirect URI's path */
     const char *query; /* its query, taken out of what others log; NULL if none */
     mod_qo_export_t exported;
+    const void *exported_for;         /* per_dir_config of the last export or withdrawal, */
+    const apr_table_t *exported_into; /* and the headers it changed */
 
     /* After mod_qo_ctx_load_session. */
     bool loaded;
@@ -40,6 +42,9 @@ mod_qo_ctx_t *mod_qo_ctx_get(const request_rec *r);
 /* Looks the session up, once. No lock, no network with the embedded store; one small write
  * a minute for the idle clock. */
 void mod_qo_ctx_load_session(request_rec *r, mod_qo_ctx_t *ctx);
+
+/* What a session is called in logs and X-Qonto-Session. */
+void mod_qo_ctx_id(char out[MOD_QO_ID_LEN + 1], const qo_hash_t *key);
 
 /* Was the page asked for under a host name other than the callback's? */
 bool mod_qo_ctx_other_host(const request_rec *r, const mod_qo_ctx_t *ctx);

@@ -242,6 +242,7 @@ static int sign_in(request_rec *r, const mod_qo_ctx_t *ctx, const login_t *login
 {
     qo_err_t err = {.detail = ""};
     char cookie[QO_SECRET_TEXT + 1];
+    char id[MOD_QO_ID_LEN + 1];
     qo_hash_t key;
     qo_status_t status = create_session(cookie, &key, r, ctx, token, &err);
 
@@ -250,10 +251,9 @@ static int sign_in(request_rec *r, const mod_qo_ctx_t *ctx, const login_t *login
         return refuse(r, ctx, login, status, &err, NULL);
     }
     end_old_session(r, ctx);
+    mod_qo_ctx_id(id, &key);
     mod_qo_log_event(r, MOD_QO_LOG_SIGNED_IN,
-                     "login %s signed in: session %02x%02x%02x%02x, "
-                     "scope \"%s\"",
-                     login->id, key.bytes[0], key.bytes[1], key.bytes[2], key.bytes[3],
+                     "login %s signed in: session %s, scope \"%s\"", login->id, id,
                      token->scope);
     clear_bindings(r, ctx);
     mod_qo_reply_cookie(r, qo_cookie_session(r->pool, &ctx->server->conf.cookies, cookie));

@@ -24,7 +24,7 @@
 
 /* A store that one or more virtual hosts share; no process may open the same one twice. */
 typedef struct {
-    const char *spec;
+    const char *place; /* the directory of an lmdb store, else its specification */
     const char *key_dir;
     const qo_store_provider_t *provider;
     qo_store_t *store;
@@ -72,23 +72,52 @@ static const char *where(apr_pool_t *p, const server_rec *s)
                         s->defn_name);
 }
 
+static bool any_complete(const server_rec *s)
+{
+    while (s != NULL && !qo_conf_complete(&mod_qo_config_server(s)->conf)) {
+        s = s->next;
+    }
+    return s != NULL;
+}
+
+/* A virtual host may inherit part of the settings and have nothing to do with Qonto, and
+ * the main server may hold what virtual hosts share. */
+static bool is_incomplete_on_purpose(const server_rec *s)
+{
+    const mod_qo_server_t *server = mod_qo_config_server(s);
+
+    return !qo_conf_complete(&server->conf) &&
+           (!server->own || (!s->is_virtual && any_complete(s->next)));
+}
+
+static bool check_host(const server_rec *s, apr_pool_t *pconf, apr_pool_t *ptemp)
+{
+    apr_array_header_t *warnings = apr_array_make(ptemp, 1, sizeof(const char *));
+    const char *mistake;
+
+    if (is_incomplete_on_purpose(s)) {
+        return true;
+    }
+    mistake = qo_conf_settle(&mod_qo_config_server(s)->conf, pconf, warnings);
+    if (mistake != NULL) {
+        mod_qo_log_server(APLOG_EMERG, s, MOD_QO_LOG_CONFIG, "%s (%s)", mistake,
+                          where(ptemp, s));
+        return false;
+    }
+    /* httpd reads its configuration twice when it starts; once is enough to be told. */
+    if (is_config_test() || !is_first_pass()) {
+        log_warnings(s, warnings);
+    }
+    return true;
+}
+
 int mod_qo_process_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                                 server_rec *s)
 {
     (void)plog;
     for (; s != NULL; s = s->next) {
-        apr_array_header_t *warnings = apr_array_make(ptemp, 1, sizeof(const char *));
-        const char *mistake =
-            qo_conf_settle(&mod_qo_config_server(s)->conf, pconf, warnings);
-
-        if (mistake != NULL) {
-            mod_qo_log_server(APLOG_EMERG, s, MOD_QO_LOG_CONFIG, "%s (%s)", mistake,
-                              where(ptemp, s));
+        if (!check_host(s, pconf, ptemp)) {
             return HTTP_INTERNAL_SERVER_ERROR;
-        }
-        /* httpd reads its configuration twice when it starts; once is enough to be told. */
-        if (is_config_test() || !is_first_pass()) {
-            log_warnings(s, warnings);
         }
     }
     return OK;
@@ -96,12 +125,25 @@ int mod_qo_process_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t 
 
 /* ---- the parent ---- */
 
-static const char *store_argument(apr_pool_t *p, const char *spec)
+/* The directory behind "lmdb" or "lmdb:DIR": one name for one place, however it is written.
+ */
+static const char *lmdb_place(apr_pool_t *p, const char *spec)
 {
-    if (strncmp(spec, "lmdb", 4) != 0) {
-        return spec;
+    const char *dir = ap_server_root_relative(p, spec[4] == ':' ? spec + 5 : QO_STORE_DIR);
+    char *real = dir != NULL ? realpath(dir, NULL) : NULL;
+    char *place = apr_pstrdup(p, real != NULL ? real : dir);
+    size_t len = place != NULL ? strlen(place) : 0;
+
+    free(real);
+    while (len > 1 && place[len - 1] == '/') {
+        place[--len] = '\0';
     }
-    return spec[4] == ':' ? ap_server_root_relative(p, spec + 5) : NULL;
+    return place;
+}
+
+static bool is_lmdb(const char *spec)
+{
+    return strcmp(spec, "lmdb") == 0 || strncmp(spec, "lmdb:", 5) == 0;
 }
 
 static const qo_store_provider_t *find_provider(const char *spec)
@@ -120,23 +162,21 @@ static const qo_store_provider_t *find_provider(const char *spec)
 }
 
 static qo_status_t prepare_store(shared_store_t *shared, apr_pool_t *p, server_rec *s,
-                                 qo_err_t *err)
+                                 const char *spec, qo_err_t *err)
 {
     qo_store_setup_t setup = {
-        .argument = store_argument(p, shared->spec),
+        .argument = shared->place,
         .dir = ap_server_root_relative(p, QO_STORE_DIR),
         .uid = getuid() == 0 ? (long)ap_unixd_config.user_id : -1,
         .gid = getuid() == 0 ? (long)ap_unixd_config.group_id : -1,
     };
     qo_status_t status;
 
-    if (setup.dir == NULL) {
-        return qo_error(err, QO_E_STORE_UNAVAILABLE, "ServerRoot is not usable");
+    if (setup.argument == NULL || setup.dir == NULL) {
+        return qo_error(err, QO_E_STORE_UNAVAILABLE, "%s is not a path", spec);
     }
-    shared->provider = find_provider(shared->spec);
-    shared->key_dir = setup.argument != NULL && setup.argument != shared->spec
-                          ? setup.argument
-                          : setup.dir;
+    shared->provider = find_provider(spec);
+    shared->key_dir = is_lmdb(spec) ? setup.argument : setup.dir;
     status = shared->provider->prepare(&shared->store, p, &setup, err);
     if (status == QO_OK && err->detail[0] != '\0') {
         mod_qo_log_server(APLOG_CRIT, s, MOD_QO_LOG_STORE, "session store %s: %s",
@@ -144,7 +184,7 @@ static qo_status_t prepare_store(shared_store_t *shared, apr_pool_t *p, server_r
     }
     if (status == QO_OK && shared->provider->caveat != NULL && !is_first_pass()) {
         mod_qo_log_server(APLOG_WARNING, s, MOD_QO_LOG_STORE, "QontoSessionStore %s: %s",
-                          shared->spec, shared->provider->caveat);
+                          spec, shared->provider->caveat);
     }
     return status;
 }
@@ -153,16 +193,17 @@ static qo_status_t get_store(shared_store_t **out, apr_pool_t *p, server_rec *s,
                              const char *spec, qo_err_t *err)
 {
     shared_store_t *list = (void *)stores->elts;
+    const char *place = is_lmdb(spec) ? lmdb_place(p, spec) : spec;
 
-    for (int i = 0; i < stores->nelts; i++) {
-        if (strcmp(list[i].spec, spec) == 0) {
+    for (int i = 0; place != NULL && i < stores->nelts; i++) {
+        if (strcmp(list[i].place, place) == 0) {
             *out = &list[i];
             return QO_OK;
         }
     }
     *out = apr_array_push(stores);
-    (*out)->spec = spec;
-    return prepare_store(*out, p, s, err);
+    (*out)->place = place;
+    return prepare_store(*out, p, s, spec, err);
 }
 
 static qo_status_t load_ring(mod_qo_server_t *server, apr_pool_t *p, const char *key_dir,

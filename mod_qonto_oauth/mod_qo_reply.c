@@ -158,17 +158,23 @@ static void remove_cache_filters(ap_filter_t *f)
     }
 }
 
-/* An answer of our own has said no-store meanwhile, in the place that filters cannot
- * weaken. */
+static const char *join(apr_pool_t *p, const char *a, const char *b)
+{
+    if (a == NULL || b == NULL) {
+        return a != NULL ? a : b;
+    }
+    return apr_pstrcat(p, a, ", ", b, NULL);
+}
+
+/* CGI programs and our own answers write to the second table. */
 static void merge_cache_control(request_rec *r)
 {
-    const char *always = apr_table_get(r->err_headers_out, "Cache-Control");
-    const char *said = apr_table_get(r->headers_out, "Cache-Control");
+    const char *said =
+        join(r->pool, apr_table_getm(r->pool, r->headers_out, "Cache-Control"),
+             apr_table_getm(r->pool, r->err_headers_out, "Cache-Control"));
 
-    if (always == NULL || strcmp(always, "private") == 0) {
-        apr_table_unset(r->err_headers_out, "Cache-Control");
-        apr_table_setn(r->headers_out, "Cache-Control", qo_header_private(r->pool, said));
-    }
+    apr_table_unset(r->err_headers_out, "Cache-Control");
+    apr_table_setn(r->headers_out, "Cache-Control", qo_header_private(r->pool, said));
 }
 
 static apr_status_t make_private(ap_filter_t *f, apr_bucket_brigade *brigade)
@@ -185,8 +191,6 @@ static apr_status_t make_private(ap_filter_t *f, apr_bucket_brigade *brigade)
 void mod_qo_reply_keep_private(request_rec *r)
 {
     if (r->main == NULL) {
-        /* For error documents, which filters do not see. */
-        apr_table_setn(r->err_headers_out, "Cache-Control", "private");
         ap_add_output_filter_handle(private_filter, NULL, r, r->connection);
     }
 }

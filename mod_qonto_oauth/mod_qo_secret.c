@@ -3,9 +3,11 @@
 #include <apr_file_info.h>
 #include <apr_file_io.h>
 #include <apr_strings.h>
+#include <apr_thread_proc.h>
 #include <http_core.h>
 #include <http_log.h>
 
+#include <stdbool.h>
 #include <string.h>
 
 #define MAX_SECRET 4096
@@ -55,6 +57,9 @@ static const char *read_file(const char **out, apr_pool_t *p, const char *direct
         return apr_psprintf(p, "%s: the file %s is too long to be a secret", directive,
                             path);
     }
+    if (strlen(buffer) != len) {
+        return apr_psprintf(p, "%s: the file %s has a NUL in it", directive, path);
+    }
     while (len > 0 && (buffer[len - 1] == '\n' || buffer[len - 1] == '\r')) {
         buffer[--len] = '\0';
     }
@@ -62,19 +67,49 @@ static const char *read_file(const char **out, apr_pool_t *p, const char *direct
     return NULL;
 }
 
+/* The first line the program prints, if it then ends well. */
+static apr_status_t first_line(char *line, apr_size_t size, apr_pool_t *p, char **argv)
+{
+    apr_procattr_t *attr;
+    apr_proc_t process;
+    apr_exit_why_e why;
+    int code = -1;
+    apr_status_t rv = apr_procattr_create(&attr, p);
+
+    if (rv == APR_SUCCESS) {
+        rv = apr_procattr_io_set(attr, APR_NO_PIPE, APR_FULL_BLOCK, APR_NO_PIPE);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = apr_procattr_cmdtype_set(attr, APR_PROGRAM_PATH);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = apr_proc_create(&process, argv[0], (const char *const *)argv, NULL, attr, p);
+    }
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    rv = apr_file_gets(line, (int)size, process.out);
+    (void)apr_file_close(process.out); /* what it prints further does not matter */
+    if (apr_proc_wait(&process, &code, &why, APR_WAIT) != APR_CHILD_DONE || code != 0) {
+        return APR_EGENERAL;
+    }
+    return rv;
+}
+
 static const char *run(const char **out, cmd_parms *cmd, const char *command)
 {
+    char *line = apr_pcalloc(cmd->pool, MAX_SECRET + 1);
     char **argv = NULL;
-    const char *line = NULL;
+    bool ran = apr_tokenize_to_argv(command, &argv, cmd->temp_pool) == APR_SUCCESS &&
+               argv[0] != NULL &&
+               first_line(line, MAX_SECRET, cmd->temp_pool, argv) == APR_SUCCESS;
 
-    if (apr_tokenize_to_argv(command, &argv, cmd->pool) == APR_SUCCESS && argv[0] != NULL) {
-        line = ap_get_exec_line(cmd->pool, argv[0], (const char *const *)argv);
-    }
-    if (line == NULL || *line == '\0') {
+    line[strcspn(line, "\r\n")] = '\0';
+    if (!ran || *line == '\0') {
         return apr_psprintf(
             cmd->pool,
-            "%s: the command %s could not be run or printed nothing: write "
-            "exec: and the absolute path of a program that prints the secret",
+            "%s: the command %s could not be run, failed or printed nothing: "
+            "write exec: and the path of a program that prints the secret",
             cmd->cmd->name, argv != NULL && argv[0] != NULL ? argv[0] : "");
     }
     *out = line;
@@ -112,6 +147,8 @@ const char *mod_qo_secret_read(const char **out, cmd_parms *cmd, const char *sou
         mistake = run(out, cmd, source + 5);
     } else {
         *out = source;
+        /* mod_info and -D DUMP_CONFIG show the configuration as it was written. */
+        cmd->directive->args = "(hidden)";
     }
     return mistake != NULL ? mistake : check_text(cmd->pool, directive, *out);
 }

@@ -31,6 +31,8 @@ static void register_hooks(apr_pool_t *p)
                         AP_AUTH_INTERNAL_PER_CONF);
     /* Before mod_headers and mod_rewrite, which may want to see what the backend gets. */
     ap_hook_fixups(mod_qo_authn_fixup, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_insert_filter(mod_qo_authn_before_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_insert_error_filter(mod_qo_authn_before_error, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(mod_qo_authn_handle, NULL, NULL, APR_HOOK_MIDDLE);
 }
 

@@ -337,6 +337,14 @@ const char *qo_conf_scope_union(apr_pool_t *p, const char *a, const char *b)
 
 /* ---- settling ---- */
 
+/* A URL as a sentence may quote it: without a password. */
+static const char *shown(apr_pool_t *p, const char *url)
+{
+    const char *at = strrchr(url, '@');
+
+    return at == NULL ? url : apr_pstrcat(p, "...", at, NULL);
+}
+
 static const char *check_client(const qo_conf_t *conf)
 {
     if (conf->client_id == NULL) {
@@ -366,7 +374,7 @@ static const char *settle_redirect(qo_conf_t *conf, apr_pool_t *p)
             "QontoRedirectURI %s cannot be used: it %s; write the absolute URL "
             "registered at Qonto, such as "
             "https://app.example.com/qonto/callback",
-            conf->redirect_uri, err.detail);
+            shown(p, conf->redirect_uri), err.detail);
     }
     if (!conf->redirect.https && !conf->redirect.loopback) {
         return apr_psprintf(
@@ -406,7 +414,7 @@ static const char *settle_endpoint(qo_conf_t *conf, apr_pool_t *p, int i)
         return apr_psprintf(p,
                             "QontoEndpoint %s %s cannot be used: it %s; write an absolute "
                             "https URL",
-                            ENDPOINT_NAMES[i], given, err.detail);
+                            ENDPOINT_NAMES[i], shown(p, given), err.detail);
     }
     if (!url.https && !url.loopback) {
         return apr_psprintf(
@@ -477,18 +485,26 @@ static const char *settle_cookies(qo_conf_t *conf, apr_pool_t *p)
     return NULL;
 }
 
+/* Of all URLs only the proxy's may hold a user and password, which no sentence repeats. */
 static const char *check_proxy(const qo_conf_t *conf, apr_pool_t *p)
 {
     qo_err_t err = {.detail = ""};
+    const char *host = conf->proxy != NULL ? strstr(conf->proxy, "://") : NULL;
+    const char *at = host != NULL ? strchr(host, '@') : NULL;
+    const char *bare = conf->proxy;
     qo_url_t url;
 
-    if (conf->proxy == NULL || qo_url_parse(&url, p, conf->proxy, &err) == QO_OK) {
+    if (at != NULL) {
+        bare = apr_pstrcat(p, apr_pstrmemdup(p, bare, (apr_size_t)(host - bare)), "://",
+                           at + 1, NULL);
+    }
+    if (bare == NULL || qo_url_parse(&url, p, bare, &err) == QO_OK) {
         return NULL;
     }
     return apr_psprintf(p,
-                        "QontoProxyURL %s cannot be used: it %s; write a URL such as "
-                        "http://proxy.example.com:3128",
-                        conf->proxy, err.detail);
+                        "QontoProxyURL cannot be used: it %s; write a URL such as "
+                        "http://proxy.example.com:3128 or http://user:password@proxy:3128",
+                        err.detail);
 }
 
 static const char *check_session_key(const qo_conf_t *conf)
@@ -545,6 +561,12 @@ static const char *settle_enabled(qo_conf_t *conf, apr_pool_t *p)
     mistake = mistake != NULL ? mistake : settle_cookies(conf, p);
     mistake = mistake != NULL ? mistake : check_proxy(conf, p);
     return mistake != NULL ? mistake : check_session_key(conf);
+}
+
+bool qo_conf_complete(const qo_conf_t *conf)
+{
+    return conf->client_id != NULL && conf->client_secret != NULL &&
+           conf->redirect_uri != NULL;
 }
 
 const char *qo_conf_settle(qo_conf_t *conf, apr_pool_t *p, apr_array_header_t *warnings)

@@ -58,6 +58,9 @@ void qo_conf_init(qo_conf_t *conf);
 /* What `add` says goes before what `base` says. */
 void qo_conf_merge(qo_conf_t *out, const qo_conf_t *base, const qo_conf_t *add);
 
+/* Are client id, client secret and redirect URI there? */
+bool qo_conf_complete(const qo_conf_t *conf);
+
 /* Checks everything that can be checked without the network and fills in what was left out.
  * Returns NULL or the sentence of the first mistake; adds sentences of mere doubts to
  * `warnings` (array of const char *). A configuration without any client settings is not

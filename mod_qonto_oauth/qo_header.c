@@ -74,6 +74,16 @@ static const char *append(apr_pool_t *p, const char *list, const char *element)
                         : apr_pstrcat(p, list, ", ", element, NULL);
 }
 
+static bool is_token(const char *text)
+{
+    const char *c = text;
+
+    while (apr_isalnum(*c) || (*c != '\0' && strchr("!#$%&'*+-.^_`|~", *c) != NULL)) {
+        c++;
+    }
+    return c > text && *c == '\0';
+}
+
 const char *qo_header_connection(apr_pool_t *p, const char *value,
                                  const apr_array_header_t *names)
 {
@@ -83,9 +93,9 @@ const char *qo_header_connection(apr_pool_t *p, const char *value,
     char *element;
 
     while ((element = next_element(&rest)) != NULL) {
-        if (qo_header_ours(element, names)) {
-            dropped = true;
-        } else if (*element != '\0') {
+        if (!is_token(element) || qo_header_ours(element, names)) {
+            dropped = dropped || *element != '\0';
+        } else {
             kept = append(p, kept, element);
         }
     }

@@ -17,7 +17,8 @@ bool qo_header_same(const char *a, const char *b);
  * Qonto's own: it signs webhooks, and the backend checks it by itself. */
 bool qo_header_ours(const char *name, const apr_array_header_t *names);
 
-/* A Connection value without the names that are ours: a proxy removes the headers listed
+/* A Connection value without the names that are ours, and without what is no plain name
+ * (RFC 9110 section 7.6.1) but may be read as one: a proxy removes the headers listed
  * there, which must not touch what we set (compare CVE-2022-31813). Returns `value` itself
  * when nothing had to go, NULL when nothing is left. */
 const char *qo_header_connection(apr_pool_t *p, const char *value,

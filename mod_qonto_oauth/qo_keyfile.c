@@ -54,6 +54,15 @@ static qo_status_t read_key(const char **out, apr_pool_t *p, int fd, const char 
     if (fstat(fd, &info) != 0) {
         return fail(err, "cannot read the session key", path);
     }
+    /* The directory may belong to the user that serves requests, the key must not: who has
+     * taken over a child could plant one. */
+    if (info.st_uid != geteuid()) {
+        return qo_error(
+            err, QO_E_STORE_UNAVAILABLE,
+            "the session key %s belongs to another user: remove it to have a new "
+            "one made (all sessions end)",
+            path);
+    }
     if ((info.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
         return qo_error(err, QO_E_STORE_UNAVAILABLE,
                         "the session key %s can be read by other users: chmod 600 it",
@@ -78,10 +87,10 @@ qo_status_t qo_keyfile_load(const char **out, apr_pool_t *p, const char *dir, qo
     if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
         return fail(err, "cannot make the directory", dir);
     }
-    fd = open(path, O_RDONLY | O_CLOEXEC);
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0 && errno == ENOENT) {
         status = make(p, path, err);
-        fd = status == QO_OK ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+        fd = status == QO_OK ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
     }
     if (status != QO_OK) {
         return status;

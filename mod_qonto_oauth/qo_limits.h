@@ -50,7 +50,8 @@
 #define QO_PENDING_LIFE                                                                    \
     (30 * 60)                /* log-in, second factor, choice of organization, consent */
 #define QO_TOKEN_LIFE 3600   /* when the answer has no expires_in (Qonto: one hour) */
-#define QO_TOUCH_INTERVAL 60 /* the idle clock is written at most this often */
+#define QO_TOUCH_INTERVAL 60 /* the idle clock is written at most this often, */
+#define QO_TOUCH_SHARE 8     /* but this many times within an idle time that is short */
 #define QO_SESSION_MAX (90 * 86400) /* life of a refresh token at Qonto */
 #define QO_SWEEP_INTERVAL 30
 #define QO_SWEEP_BATCH 200        /* records looked at in one write transaction */

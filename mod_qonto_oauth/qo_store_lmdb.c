@@ -357,10 +357,23 @@ static qo_status_t prepare(qo_store_t **out, apr_pool_t *p, const qo_store_setup
     return status;
 }
 
-static int open_one(qo_store_lmdb_env_t *env, const qo_store_lmdb_kind_t *kind,
-                    const qo_store_lmdb_t *s, apr_pool_t *p)
+int qo_store_lmdb_open(qo_store_lmdb_t *s)
 {
-    return qo_store_lmdb_env_open(env, kind, apr_pstrcat(p, s->dir, "/", kind->file, NULL));
+    int rc = qo_store_lmdb_env_open(&s->sessions, &qo_store_lmdb_sessions, s->paths[0]);
+
+    if (rc == 0) {
+        rc = qo_store_lmdb_env_open(&s->fleeting, &qo_store_lmdb_volatile, s->paths[1]);
+    }
+    if (rc == 0) {
+        rc = check_readers(s);
+    }
+    if (rc != 0) {
+        qo_store_lmdb_env_close(&s->sessions);
+        qo_store_lmdb_env_close(&s->fleeting);
+        return rc;
+    }
+    s->owner = getpid();
+    return 0;
 }
 
 static apr_status_t detach(void *store)
@@ -373,6 +386,9 @@ static apr_status_t detach(void *store)
         s->owner = 0;
         qo_store_lmdb_env_close(&s->sessions);
         qo_store_lmdb_env_close(&s->fleeting);
+    }
+    if (s->process == getpid()) {
+        s->process = 0;
     }
     return APR_SUCCESS;
 }
@@ -389,20 +405,19 @@ static qo_status_t attach(qo_store_t *store, apr_pool_t *p, qo_err_t *err)
         return qo_error(err, QO_E_STORE_UNAVAILABLE,
                         "lmdb: refused when the server started");
     }
-    if ((rc = open_one(&s->sessions, &qo_store_lmdb_sessions, s, p)) == 0 &&
-        (rc = open_one(&s->fleeting, &qo_store_lmdb_volatile, s, p)) == 0) {
-        rc = check_readers(s);
-    }
-    if (rc != 0) {
-        qo_store_lmdb_env_close(&s->sessions);
-        qo_store_lmdb_env_close(&s->fleeting);
-        return qo_error(err, QO_E_STORE_UNAVAILABLE,
-                        "lmdb: cannot open the store in %s: %s", s->dir, mdb_strerror(rc));
-    }
+    s->paths[0] = apr_pstrcat(p, s->dir, "/", qo_store_lmdb_sessions.file, NULL);
+    s->paths[1] = apr_pstrcat(p, s->dir, "/", qo_store_lmdb_volatile.file, NULL);
     s->scratch = apr_palloc(p, QO_LIMIT_RECORD);
-    s->owner = getpid();
+    if (pthread_mutex_init(&s->opening, NULL) != 0) {
+        return qo_error(err, QO_E_STORE_UNAVAILABLE, "lmdb: no mutex can be had");
+    }
+    s->process = getpid();
     apr_pool_cleanup_register(p, s, detach, apr_pool_cleanup_null);
-    return QO_OK;
+    rc = qo_store_lmdb_open(s);
+    return rc == 0 ? QO_OK
+                   : qo_error(err, QO_E_STORE_UNAVAILABLE,
+                              "lmdb: cannot open the store in %s: %s", s->dir,
+                              mdb_strerror(rc));
 }
 
 const qo_store_provider_t qo_store_lmdb_provider = {

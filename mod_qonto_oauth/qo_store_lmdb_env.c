@@ -376,16 +376,36 @@ int qo_store_lmdb_env_pop(MDB_cursor *order, apr_time_t now, unsigned char *spot
     return mdb_cursor_del(order, 0);
 }
 
+#define PATIENCE (APR_USEC_PER_SEC / 10)
+
+/* Not more than one thread, and not more than ten times a second. */
+static bool reopen(qo_store_lmdb_t *s)
+{
+    apr_time_t now = apr_time_now();
+    int rc = -1;
+
+    if (pthread_mutex_trylock(&s->opening) != 0) {
+        return false;
+    }
+    if (s->owner == 0 && now - s->tried >= PATIENCE) {
+        s->tried = now;
+        rc = qo_store_lmdb_open(s);
+    }
+    (void)pthread_mutex_unlock(&s->opening); /* cannot fail: this thread holds it */
+    return rc == 0;
+}
+
 qo_store_lmdb_t *qo_store_lmdb_env_usable(qo_store_t *store, qo_err_t *err)
 {
     qo_store_lmdb_t *s = (qo_store_lmdb_t *)store;
+    pid_t owner = s->owner;
 
-    if (s->owner == getpid()) {
+    if (owner == getpid() || (owner == 0 && s->process == getpid() && reopen(s))) {
         return s;
     }
     (void)qo_error(err, QO_E_STORE_UNAVAILABLE, "lmdb: the store %s",
-                   s->owner == 0 ? "is not open in this process"
-                                 : "was opened by another process, before a fork");
+                   owner == 0 ? "is not open in this process"
+                              : "was opened by another process, before a fork");
     return NULL;
 }
 

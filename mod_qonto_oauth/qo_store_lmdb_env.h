@@ -24,6 +24,7 @@
 #include "qo_store.h"
 
 #include <lmdb.h>
+#include <pthread.h>
 
 #include <endian.h>
 #include <string.h>
@@ -94,13 +95,23 @@ typedef struct {
     const char *dir; /* NULL unless it was prepared */
     uint64_t max_sessions;
     uint64_t max_pending;
-    pid_t owner; /* the process that has it open; 0 = none */
+    /* The process that attached it, which may open it later if it cannot at once. */
+    pid_t process;
+    pthread_mutex_t opening;
+    apr_time_t tried;
+    const char *paths[2];
+    _Atomic pid_t owner; /* the process that has it open; 0 = none */
     qo_store_lmdb_env_t sessions;
     qo_store_lmdb_env_t fleeting; /* volatile.mdb */
     unsigned char *scratch; /* one value; for the holder of the sessions' write lock */
 } qo_store_lmdb_t;
 
-/* NULL and the reason when this process has not opened it; above all after a fork. */
+/* Opens the files of an attached store; 0 or why not. One thread at a time. */
+int qo_store_lmdb_open(qo_store_lmdb_t *s) QO_MUST_CHECK;
+
+/* NULL and the reason when this process has not opened it; above all after a fork. A store
+ * that could not be opened is tried again once a second, so that it comes back by itself.
+ */
 qo_store_lmdb_t *qo_store_lmdb_env_usable(qo_store_t *store, qo_err_t *err) QO_MUST_CHECK;
 /* The port's answer: MDB_NOTFOUND and MDB_KEYEXIST have one, all else is UNAVAILABLE. */
 qo_status_t qo_store_lmdb_env_answer(qo_err_t *err, const char *doing, int rc);
