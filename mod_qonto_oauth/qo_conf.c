@@ -320,19 +320,23 @@ bool qo_conf_scope_has(const char *scopes, const char *scope)
     return false;
 }
 
-const char *qo_conf_scope_union(apr_pool_t *p, const char *a, const char *b)
+static const char *add_scopes(apr_pool_t *p, const char *all, const char *more)
 {
-    const char *all = a != NULL ? a : "";
-    const char *word;
-    char *rest = apr_pstrdup(p, b != NULL ? b : "");
+    char *rest = apr_pstrdup(p, more != NULL ? more : "");
     char *last = NULL;
 
-    for (word = apr_strtok(rest, " ", &last); word; word = apr_strtok(NULL, " ", &last)) {
+    for (char *word = apr_strtok(rest, " ", &last); word != NULL;
+         word = apr_strtok(NULL, " ", &last)) {
         if (!qo_conf_scope_has(all, word)) {
             all = *all == '\0' ? word : apr_pstrcat(p, all, " ", word, NULL);
         }
     }
     return all;
+}
+
+const char *qo_conf_scope_union(apr_pool_t *p, const char *a, const char *b)
+{
+    return add_scopes(p, add_scopes(p, "", a), b);
 }
 
 /* ---- settling ---- */
@@ -463,6 +467,15 @@ static const char *settle_times(qo_conf_t *conf)
     return NULL;
 }
 
+/* RFC 6265 section 5.1.4 */
+static bool is_below(const char *path, const char *cookie_path)
+{
+    size_t len = strlen(cookie_path);
+
+    return strncmp(path, cookie_path, len) == 0 &&
+           (cookie_path[len - 1] == '/' || path[len] == '/' || path[len] == '\0');
+}
+
 static const char *settle_cookies(qo_conf_t *conf, apr_pool_t *p)
 {
     conf->cookie_name = first_text(conf->cookie_name, "qonto");
@@ -473,7 +486,7 @@ static const char *settle_cookies(qo_conf_t *conf, apr_pool_t *p)
                "https "
                "QontoRedirectURI";
     }
-    if (strncmp(conf->redirect.path, conf->cookie_path, strlen(conf->cookie_path)) != 0) {
+    if (!is_below(conf->redirect.path, conf->cookie_path)) {
         return apr_psprintf(
             p,
             "QontoCookie path=%s does not hold the callback %s, which could not "

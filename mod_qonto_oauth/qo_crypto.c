@@ -94,6 +94,9 @@ size_t qo_crypto_untext(unsigned char *out, const char *text)
     unsigned int bits = 0;
     size_t len = 0;
 
+    if (strlen(text) % 4 == 1) {
+        return 0; /* six bits are no byte */
+    }
     for (; *text != '\0'; text++) {
         const char *at = strchr(ALPHABET, *text);
 

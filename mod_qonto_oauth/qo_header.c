@@ -45,6 +45,21 @@ bool qo_header_ours(const char *name, const apr_array_header_t *names)
     return false;
 }
 
+/* Where an element ends: at a comma, but not at one inside a quoted string. */
+static char *element_end(char *text)
+{
+    bool quoted = false;
+
+    for (; *text != '\0' && (quoted || *text != ','); text++) {
+        if (quoted && *text == '\\' && text[1] != '\0') {
+            text++;
+        } else if (*text == '"') {
+            quoted = !quoted;
+        }
+    }
+    return text;
+}
+
 /* Cuts the next element off a comma-separated list, without the white space around it;
  * NULL at the end. */
 static char *next_element(char **list)
@@ -55,9 +70,8 @@ static char *next_element(char **list)
     if (element == NULL) {
         return NULL;
     }
-    end = strchr(element, ',');
-    *list = end == NULL ? NULL : end + 1;
-    end = end == NULL ? element + strlen(element) : end;
+    end = element_end(element);
+    *list = *end == ',' ? end + 1 : NULL;
     while (end > element && apr_isspace(end[-1])) {
         end--;
     }

@@ -29,6 +29,7 @@ typedef struct {
     size_t len;
     int retry_after; /* seconds, 0 if not given or malformed; at most QO_LIMIT_RETRY_AFTER.
                       * A date counts from the answer's own Date, without one it is 0. */
+    int took_ms;     /* how long the call took */
 } qo_http_answer_t;
 
 /* Once in every process, and its end. */

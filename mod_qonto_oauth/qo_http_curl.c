@@ -21,6 +21,7 @@ typedef struct {
     size_t size; /* bytes allocated for body */
     size_t header_len;
     bool too_long;
+    bool head_ended;         /* libcurl is content with half a head */
     const char *retry_after; /* values of the header lines, NULL if absent */
     const char *date;
 } sink_t;
@@ -139,7 +140,9 @@ static size_t keep_header(char *line, size_t size, size_t count, void *context)
         /* After an interim answer (1xx) the real one begins. */
         sink->retry_after = NULL;
         sink->date = NULL;
+        sink->head_ended = false;
     }
+    sink->head_ended = sink->head_ended || *line == '\r' || *line == '\n';
     sink->retry_after =
         header_value(sink->pool, line, len, "Retry-After:", sink->retry_after);
     sink->date = header_value(sink->pool, line, len, "Date:", sink->date);
@@ -313,10 +316,12 @@ static const char *reason(const call_t *call, CURLcode code, const char *proxy)
 static bool read_answer(qo_http_answer_t *out, call_t *call)
 {
     long status = 0;
+    double seconds = 0;
     const char *type = NULL;
 
     if (curl_easy_getinfo(call->curl, CURLINFO_RESPONSE_CODE, &status) != CURLE_OK ||
-        curl_easy_getinfo(call->curl, CURLINFO_CONTENT_TYPE, &type) != CURLE_OK) {
+        curl_easy_getinfo(call->curl, CURLINFO_CONTENT_TYPE, &type) != CURLE_OK ||
+        curl_easy_getinfo(call->curl, CURLINFO_TOTAL_TIME, &seconds) != CURLE_OK) {
         return false;
     }
     make_room(&call->sink, 0);
@@ -326,6 +331,7 @@ static bool read_answer(qo_http_answer_t *out, call_t *call)
     out->body = call->sink.body;
     out->len = call->sink.len;
     out->retry_after = read_retry_after(&call->sink);
+    out->took_ms = (int)(seconds * 1000);
     return true;
 }
 
@@ -349,8 +355,8 @@ static qo_status_t perform(qo_http_answer_t *out, call_t *call,
         return qo_error(err, QO_E_UNREACHABLE, "%s: %s", url->host,
                         reason(call, code, request->proxy));
     }
-    if (!read_answer(out, call)) {
-        return qo_error(err, QO_E_UNREACHABLE, "%s: the answer has no status", url->host);
+    if (!call->sink.head_ended || !read_answer(out, call)) {
+        return qo_error(err, QO_E_UNREACHABLE, "%s: the answer broke off", url->host);
     }
     return QO_OK;
 }

@@ -87,7 +87,9 @@ static qo_status_t classify(apr_pool_t *p, const qo_conf_t *conf,
         return QO_OK;
     }
     status = qo_token_parse_error(p, answer->status, answer->body, answer->len, err);
-    err->retry_after = answer->retry_after;
+    if (err != NULL) {
+        err->retry_after = answer->retry_after;
+    }
     return status;
 }
 
@@ -126,8 +128,10 @@ static qo_status_t call(qo_http_answer_t *answer, apr_pool_t *p, const qo_conf_t
         return status;
     }
     secret->value = conf->next_secret;
-    err->detail[0] = '\0';
-    status = post(answer, p, conf, endpoint, params, total_ms, err);
+    if (err != NULL) {
+        err->detail[0] = '\0';
+    }
+    status = post(answer, p, conf, endpoint, params, total_ms - answer->took_ms, err);
     if (status == QO_OK) {
         return qo_error(err, QO_OK,
                         "Qonto refused the first value of QontoClientSecret and "

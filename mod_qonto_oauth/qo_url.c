@@ -180,6 +180,9 @@ static const char *find_bad_character(const char *text)
         if (*text == '#') {
             return "has a fragment";
         }
+        if (*text == '%' && coded_byte(text) < 0) {
+            return "has a malformed percent sign";
+        }
         if (!is_unreserved(*text) && strchr(":/?[]@!$&'()*+,;=%", *text) == NULL) {
             return "has a character that must be percent-encoded";
         }

@@ -11,6 +11,8 @@ use IO::Socket::INET ();
 use POSIX ();
 use Qonto::Test ();
 
+require Scalar::Util;
+
 my %running;    # pid of httpd => object, in this process
 
 # --- what every server needs ---
@@ -125,9 +127,7 @@ sub _answers ($self) {
 sub _gone ($self) {
     my $pid = $self->{pid} or return 1;
     return 0 if waitpid($pid, POSIX::WNOHANG()) == 0;
-    kill KILL => -$pid;
-    delete $running{$pid};
-    delete $self->{pid};
+    $self->_forget;
     return 1;
 }
 
@@ -135,11 +135,7 @@ sub _end ($self, $signal) {
     my $pid = $self->{pid} or return;
     kill $signal, $pid;
     return if Qonto::Test::wait_until(15, sub { $self->_gone });
-    kill KILL => -$pid;
-    waitpid $pid, 0;
-    delete $running{$pid};
-    delete $self->{pid};
-    return;
+    return $self->kill9;
 }
 
 sub stop ($self) { return $self->_end('TERM') }
@@ -149,11 +145,28 @@ sub kill9 ($self) {
     my $pid = $self->{pid} or return;
     kill KILL => -$pid;
     waitpid $pid, 0;
-    # Its children die a little later, and until then their port is taken.
-    Qonto::Test::wait_until(15, sub { !$self->_answers });
-    delete $running{$pid};
-    delete $self->{pid};
+    $self->_forget;
     return;
+}
+
+# Until the last process of the group has ended, its sockets still accept connections.
+sub _forget ($self) {
+    my $pid = delete $self->{pid};
+    delete $running{$pid};
+    kill KILL => -$pid;
+    Qonto::Test::wait_until(15, sub { !grep { $_->{group} == $pid && $_->{state} ne 'Z' } _processes() });
+    return;
+}
+
+sub _processes () {
+    my @found;
+    for my $stat (glob '/proc/[0-9]*/stat') {
+        open my $file, '<', $stat or next;
+        my ($pid, $rest) = (<$file> // '') =~ /^(\d+) \(.*\) (.*)/ or next;
+        my ($state, $parent, $group) = split / /, $rest;
+        push @found, { pid => $pid, state => $state, parent => $parent, group => $group };
+    }
+    return @found;
 }
 
 sub restart ($self) { $self->stop; return $self->start }
@@ -170,13 +183,8 @@ sub graceful ($self) {
 }
 
 sub children ($self) {
-    my @found;
-    for my $stat (glob '/proc/[0-9]*/stat') {
-        open my $file, '<', $stat or next;
-        my ($pid, $rest) = (<$file> // '') =~ /^(\d+) \(.*\) (.*)/ or next;
-        push @found, $pid if (split / /, $rest)[1] == ($self->{pid} // -1);
-    }
-    return @found;
+    my $pid = $self->{pid} // -1;
+    return map { $_->{pid} } grep { $_->{parent} == $pid && $_->{state} ne 'Z' } _processes();
 }
 
 # --- configuration test ---
@@ -258,8 +266,6 @@ END {
 for my $signal (qw(TERM INT HUP)) {
     $SIG{$signal} //= sub { exit 1 };
 }
-
-require Scalar::Util;
 
 1;
 

@@ -54,10 +54,6 @@ sub rig (%option) {
 
 # Several processes under every MPM, or "two hits at once" would prove little.
 my $SERVER = <<'CONF';
-TypesConfig /dev/null
-<IfModule cgid_module>
-    ScriptSock "@root@/logs/cgi.sock"
-</IfModule>
 <IfModule mpm_prefork_module>
     StartServers 6
     MinSpareServers 4

@@ -1,0 +1,1186 @@
+/* The LMDB provider: what the port promises, and what happens when processes are killed,
+ * files are damaged and machines restarted. */
+#include "qo_store_lmdb.h"
+#include "qo_store_lmdb_env.h"
+
+#include "tap.h"
+
+#include <apr_file_io.h>
+#include <apr_general.h>
+#include <apr_strings.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <dirent.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NOBODY 65534
+#define KILLS 40
+#define RACES 200
+
+static const qo_store_provider_t *const L = &qo_store_lmdb_provider;
+static apr_pool_t *root_pool;
+static const char *base_dir;
+static apr_time_t t0; /* a day after the birth of the files the tests make */
+#define BIRTH (-86400)
+
+static apr_time_t after(int seconds)
+{
+    return t0 + apr_time_from_sec(seconds);
+}
+
+static qo_hash_t key_of(uint32_t number)
+{
+    qo_hash_t key;
+
+    /* Spread like a hash, and not in the order of the numbers. */
+    for (size_t i = 0; i < sizeof(key.bytes); i++) {
+        number = number * 1664525U + 1013904223U;
+        key.bytes[i] = (unsigned char)(number >> 24);
+    }
+    return key;
+}
+
+static qo_bytes_t value_of(const char *text)
+{
+    return (qo_bytes_t){(unsigned char *)(uintptr_t)text, strlen(text)};
+}
+
+static bool same(qo_bytes_t value, const char *text)
+{
+    return value.len == strlen(text) && memcmp(value.data, text, value.len) == 0;
+}
+
+static const char *in_base(const char *name)
+{
+    return apr_pstrcat(root_pool, base_dir, "/", name, NULL);
+}
+
+static apr_pool_t *new_pool(void)
+{
+    apr_pool_t *p;
+
+    if (apr_pool_create(&p, root_pool) != APR_SUCCESS) {
+        abort();
+    }
+    return p;
+}
+
+static qo_status_t prepare_as(qo_store_t **out, apr_pool_t *p, const char *dir, long id,
+                              qo_err_t *err)
+{
+    qo_store_setup_t setup = {.argument = dir, .dir = "/nowhere", .uid = id, .gid = id};
+
+    return L->prepare(out, p, &setup, err);
+}
+
+static qo_status_t prepare(qo_store_t **out, apr_pool_t *p, const char *dir, qo_err_t *err)
+{
+    return prepare_as(out, p, dir, -1, err);
+}
+
+/* Prepared with these limits (0 = default), attached until `p` ends. */
+static qo_store_t *open_limited(apr_pool_t *p, const char *name, uint64_t sessions,
+                                uint64_t pending)
+{
+    qo_store_setup_t setup = {.dir = in_base(name),
+                              .uid = -1,
+                              .gid = -1,
+                              .max_sessions = sessions,
+                              .max_pending = pending};
+    qo_store_t *store = NULL;
+    qo_err_t err = {.detail = ""};
+
+    if (L->prepare(&store, p, &setup, &err) != QO_OK || err.detail[0] != '\0' ||
+        L->attach(store, p, &err) != QO_OK) {
+        printf("Bail out! %s: %s\n", name, err.detail);
+        exit(1);
+    }
+    return store;
+}
+
+static qo_store_t *open_store(apr_pool_t *p, const char *name)
+{
+    return open_limited(p, name, 0, 0);
+}
+
+static qo_status_t create(qo_store_t *s, uint32_t n, const char *text, int expires,
+                          uint32_t idle, int now)
+{
+    qo_hash_t key = key_of(n);
+
+    return L->session_create(s, &key, value_of(text), after(expires), idle, after(now),
+                             NULL);
+}
+
+static qo_status_t get(qo_store_t *s, uint32_t n, int now)
+{
+    apr_pool_t *p = new_pool();
+    qo_hash_t key = key_of(n);
+    qo_store_meta_t meta;
+    qo_bytes_t value;
+    qo_status_t status = L->session_get(s, p, &key, &value, &meta, after(now), NULL);
+
+    apr_pool_destroy(p);
+    return status;
+}
+
+static qo_status_t touch(qo_store_t *s, uint32_t n, int now)
+{
+    qo_hash_t key = key_of(n);
+
+    return L->touch(s, &key, after(now), NULL);
+}
+
+static qo_status_t delete (qo_store_t *s, uint32_t n)
+{
+    qo_hash_t key = key_of(n);
+
+    return L->session_delete(s, &key, NULL);
+}
+
+static qo_status_t replace(qo_store_t *s, uint32_t n, uint64_t version, const char *text,
+                           int now)
+{
+    qo_hash_t key = key_of(n);
+
+    return L->session_replace(s, &key, version, value_of(text), after(now), NULL);
+}
+
+static qo_status_t put(qo_store_t *s, uint32_t n, int expires, int now)
+{
+    qo_hash_t key = key_of(n);
+
+    return L->pending_put(s, &key, value_of("login"), after(expires), after(now), NULL);
+}
+
+static qo_status_t get_login(qo_store_t *s, uint32_t n, bool *taken, int now)
+{
+    apr_pool_t *p = new_pool();
+    qo_hash_t key = key_of(n);
+    qo_bytes_t value;
+    qo_status_t status = L->pending_get(s, p, &key, &value, taken, after(now), NULL);
+
+    if (status == QO_OK && !same(value, "login")) {
+        status = QO_E_INTERNAL;
+    }
+    apr_pool_destroy(p);
+    return status;
+}
+
+static qo_status_t take(qo_store_t *s, uint32_t n, int now)
+{
+    qo_hash_t key = key_of(n);
+
+    return L->pending_take(s, &key, after(now), NULL);
+}
+
+static qo_store_status_t status_of(qo_store_t *s)
+{
+    qo_store_status_t out;
+
+    if (L->status(s, &out, NULL) != QO_OK) {
+        out.sessions = out.pending = UINT64_MAX;
+    }
+    return out;
+}
+
+static void *shared(size_t size)
+{
+    void *memory =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED) {
+        abort();
+    }
+    return memory;
+}
+
+/* The exit code of a child; -1 if it was killed. */
+static int wait_for(pid_t child)
+{
+    int state = 0;
+
+    while (waitpid(child, &state, 0) < 0 && errno == EINTR) {
+    }
+    return WIFEXITED(state) ? WEXITSTATUS(state) : -1;
+}
+
+static void remove_all(const char *dir)
+{
+    DIR *list = opendir(dir);
+    const struct dirent *entry;
+
+    while (list != NULL && (entry = readdir(list)) != NULL) {
+        char path[600];
+
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
+            continue;
+        }
+        (void)snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
+        if (unlink(path) != 0) {
+            remove_all(path);
+        }
+    }
+    if (list != NULL) {
+        (void)closedir(list);
+    }
+    (void)rmdir(dir);
+}
+
+/* -- the port -------------------------------------------------------------------------- */
+
+static void test_pending(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "pending");
+    bool taken = true;
+
+    tap_int(get_login(s, 1, &taken, 0), QO_E_NOT_FOUND, "an unknown login is not found");
+    tap_int(take(s, 1, 0), QO_E_NOT_FOUND, "nor taken");
+    tap_int(put(s, 1, 60, 0), QO_OK, "a login is put");
+    tap_int(put(s, 1, 60, 0), QO_E_CONFLICT, "and not put over");
+    tap_int(get_login(s, 1, &taken, 1), QO_OK, "it is read");
+    tap_ok(!taken, "and was not taken");
+    tap_int(take(s, 1, 1), QO_OK, "it is taken");
+    tap_int(take(s, 1, 1), QO_E_CONFLICT, "once");
+    tap_int(get_login(s, 1, &taken, 59), QO_OK, "and stays readable");
+    tap_ok(taken, "as taken");
+    tap_int(get_login(s, 1, &taken, 60), QO_E_NOT_FOUND, "until it expires");
+    tap_int(take(s, 1, 60), QO_E_NOT_FOUND, "an expired one is not taken");
+    tap_int(put(s, 1, 120, 60), QO_OK, "and can be put again");
+    tap_int(get_login(s, 1, &taken, 61), QO_OK, "is read");
+    tap_ok(!taken, "and is a new one");
+    tap_int((long long)status_of(s).pending, 1, "one login is counted");
+    apr_pool_destroy(p);
+}
+
+static void test_pending_limit(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_limited(p, "pending-limit", 0, 10);
+    int refused = 0, kept = 0;
+    bool taken;
+
+    tap_int(create(s, 999, "v", 9000, 0, 0), QO_OK, "a session beside the logins");
+    for (uint32_t n = 0; n < 25; n++) {
+        refused += put(s, n, 1000, (int)n) != QO_OK;
+    }
+    tap_int(refused, 0, "no login is refused");
+    tap_int((long long)status_of(s).pending, 10, "their number is bounded");
+    for (uint32_t n = 15; n < 25; n++) {
+        kept += get_login(s, n, &taken, 30) == QO_OK;
+    }
+    tap_int(kept, 10, "the newest are kept, the oldest evicted");
+    tap_int(get(s, 999, 30), QO_OK, "the session is not");
+    apr_pool_destroy(p);
+
+    p = new_pool();
+    s = open_limited(p, "pending-limit", 0, 3);
+    tap_int(put(s, 100, 1000, 50), QO_OK, "a login after the limit was lowered");
+    tap_int((long long)status_of(s).pending, 3, "evicts down to it");
+    tap_int(get_login(s, 100, &taken, 50), QO_OK, "and is kept itself");
+    apr_pool_destroy(p);
+}
+
+static void test_sessions(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "sessions");
+    qo_hash_t key = key_of(1);
+    qo_store_meta_t meta;
+    qo_bytes_t value;
+
+    tap_int(get(s, 1, 0), QO_E_NOT_FOUND, "an unknown session is not found");
+    tap_int(replace(s, 1, 1, "w", 0), QO_E_NOT_FOUND, "nor replaced");
+    tap_int(delete (s, 1), QO_E_NOT_FOUND, "nor deleted");
+    tap_int(touch(s, 1, 0), QO_E_NOT_FOUND, "nor touched");
+    tap_int(create(s, 1, "first", 1000, 100, 0), QO_OK, "a session is created");
+    tap_int(create(s, 1, "other", 1000, 100, 1), QO_E_CONFLICT, "once");
+    tap_int(L->session_get(s, p, &key, &value, &meta, after(5), NULL), QO_OK, "and read");
+    tap_ok(same(value, "first"), "with its value");
+    tap_int((long long)meta.version, 1, "version 1");
+    tap_ok(meta.expires == after(1000) && meta.idle == 100, "its limits");
+    tap_ok(meta.last_seen == after(0), "and seen when it was created");
+
+    tap_int(replace(s, 1, 2, "w", 10), QO_E_CONFLICT, "a wrong version replaces nothing");
+    tap_int(replace(s, 1, 1, "a longer second value", 10), QO_OK, "the right one does");
+    tap_int(replace(s, 1, 1, "w", 10), QO_E_CONFLICT, "once");
+    tap_int(L->session_get(s, p, &key, &value, &meta, after(15), NULL), QO_OK,
+            "read again");
+    tap_ok(same(value, "a longer second value"), "the new value");
+    tap_int((long long)meta.version, 2, "version 2");
+    tap_ok(meta.expires == after(1000) && meta.idle == 100, "same limits");
+    tap_ok(meta.last_seen == after(10), "seen when it was replaced");
+
+    tap_int(touch(s, 1, 20), QO_OK, "it is touched");
+    tap_int(L->session_get(s, p, &key, &value, &meta, after(25), NULL), QO_OK,
+            "read again");
+    tap_ok(meta.last_seen == after(20), "seen when it was touched");
+    tap_int(L->session_get(s, p, &key, &value, &meta, after(18), NULL), QO_OK,
+            "read with a clock set back");
+    tap_ok(meta.last_seen == after(18), "never seen in the future");
+
+    tap_int(delete (s, 1), QO_OK, "it is deleted");
+    tap_int(get(s, 1, 25), QO_E_NOT_FOUND, "and gone");
+    tap_int(replace(s, 1, 2, "w", 25), QO_E_NOT_FOUND, "replace does not bring it back");
+    tap_int(touch(s, 1, 25), QO_E_NOT_FOUND, "nor touch");
+    tap_int(create(s, 2, "", 1000, 0, 0), QO_OK, "an empty value");
+    key = key_of(2);
+    tap_int(L->session_get(s, p, &key, &value, &meta, after(1), NULL), QO_OK, "is kept");
+    tap_int((long long)value.len, 0, "as it is");
+    tap_ok(status_of(s).sessions == 1 && status_of(s).bytes > 0, "status counts");
+    apr_pool_destroy(p);
+}
+
+static void test_sizes(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "sizes");
+    qo_hash_t key = key_of(1);
+    qo_bytes_t value = {apr_palloc(p, QO_LIMIT_RECORD), QO_LIMIT_RECORD}, got;
+    qo_bytes_t big = {apr_pcalloc(p, QO_LIMIT_RECORD + 1), QO_LIMIT_RECORD + 1};
+    qo_store_meta_t meta;
+    qo_err_t err = {.detail = ""};
+    bool more;
+
+    memset(value.data, 7, value.len);
+    tap_int(L->session_create(s, &key, value, after(1000), 50, after(0), &err), QO_OK,
+            "the longest value is kept");
+    tap_int(touch(s, 1, 40), QO_OK, "touched");
+    tap_int(L->sweep(s, after(60), 100, &more, NULL), QO_OK, "and moved on by the sweeper");
+    tap_int(L->session_get(s, p, &key, &got, &meta, after(60), &err), QO_OK, "read");
+    tap_ok(got.len == value.len && memcmp(got.data, value.data, got.len) == 0, "unchanged");
+    tap_int(L->session_replace(s, &key, 1, big, after(60), &err), QO_E_STORE_UNAVAILABLE,
+            "a longer one is refused by replace");
+    key = key_of(2);
+    tap_int(L->session_create(s, &key, big, after(1000), 0, after(0), &err),
+            QO_E_STORE_UNAVAILABLE, "by create");
+    tap_int(L->pending_put(s, &key, big, after(1000), after(0), &err),
+            QO_E_STORE_UNAVAILABLE, "and by put");
+    tap_ok(strstr(err.detail, "pending_put") != NULL, "which says who: %s", err.detail);
+    apr_pool_destroy(p);
+}
+
+static void test_ends(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "ends");
+
+    tap_int(create(s, 1, "v", 100, 0, 0), QO_OK, "a session without an idle limit");
+    tap_int(get(s, 1, 99), QO_OK, "lives");
+    tap_int(get(s, 1, 100), QO_E_NOT_FOUND, "until it expires");
+    tap_int(replace(s, 1, 1, "w", 100), QO_E_NOT_FOUND, "then it is not replaced");
+    tap_int(create(s, 1, "v", 300, 0, 101), QO_OK, "but may be created anew");
+    tap_int(get(s, 1, 299), QO_OK, "and lives again");
+
+    tap_int(create(s, 2, "v", 1000, 30, 0), QO_OK, "a session with an idle limit");
+    tap_int(get(s, 2, 29), QO_OK, "lives");
+    tap_int(get(s, 2, 30), QO_E_NOT_FOUND, "while it is used");
+    tap_int(touch(s, 2, 30), QO_E_NOT_FOUND, "and is not touched back to life");
+    tap_int(get(s, 2, -500), QO_OK, "in a clock set back it is not idle");
+    tap_int(create(s, 3, "v", 70, 30, 0), QO_OK, "another");
+    tap_int(touch(s, 3, 25), QO_OK, "touched");
+    tap_int(get(s, 3, 54), QO_OK, "lives on");
+    tap_int(touch(s, 3, 50), QO_OK, "touched again");
+    tap_int(get(s, 3, 69), QO_OK, "and on");
+    tap_int(get(s, 3, 70), QO_E_NOT_FOUND, "not beyond its absolute end");
+    tap_int(create(s, 4, "v", 1000, 30, 0), QO_OK, "another");
+    tap_int(replace(s, 4, 1, "w", 20), QO_OK, "replaced");
+    tap_int(get(s, 4, 49), QO_OK, "lives on as well");
+    tap_int(get(s, 4, 50), QO_E_NOT_FOUND, "for its idle time");
+    apr_pool_destroy(p);
+}
+
+/* -- the sweeper ----------------------------------------------------------------------- */
+
+static uint64_t entries(qo_store_t *s, bool in_sessions, int database)
+{
+    const qo_store_lmdb_t *own = (qo_store_lmdb_t *)s;
+    const qo_store_lmdb_env_t *env = in_sessions ? &own->sessions : &own->fleeting;
+    uint64_t out = 0;
+    MDB_txn *txn;
+
+    if (qo_store_lmdb_env_read(env, &txn) != 0 ||
+        qo_store_lmdb_env_count(txn, env->db[database], &out) != 0) {
+        abort();
+    }
+    mdb_txn_abort(txn);
+    return out;
+}
+
+static void test_sweep(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "sweep");
+    bool more = false;
+
+    for (uint32_t n = 0; n < 20; n++) {
+        (void)create(s, n, "absolute", 100, 0, 0);
+        (void)create(s, 100 + n, "idle", 5000, 50, 0);
+        (void)touch(s, 100 + n, n < 10 ? 10 : 40);
+        (void)put(s, n, 60, 0);
+    }
+    tap_int((long long)entries(s, false, QO_STORE_LMDB_SEEN), 20, "20 touches");
+    tap_int(L->sweep(s, after(49), 100, &more, NULL), QO_OK, "sweep before any end");
+    tap_ok(!more && status_of(s).sessions == 40, "removes nothing");
+    tap_int(L->sweep(s, after(70), 15, &more, NULL), QO_OK, "sweep of 15");
+    tap_ok(more, "leaves some");
+    tap_int(L->sweep(s, after(70), 15, &more, NULL), QO_OK, "sweep of 15 more");
+    tap_ok(!more, "is enough");
+    tap_int((long long)status_of(s).sessions, 30, "10 idle sessions are gone");
+    tap_int((long long)status_of(s).pending, 0, "and the expired logins");
+    tap_int((long long)entries(s, false, QO_STORE_LMDB_SEEN), 10, "and their touches");
+    tap_int((long long)entries(s, true, QO_STORE_LMDB_ORDER), 30, "one entry each is left");
+    tap_int(get(s, 115, 89), QO_OK, "one that was touched later lives");
+    tap_int(replace(s, 115, 1, "still idle", 80), QO_OK, "and goes on");
+    tap_int(delete (s, 116), QO_OK, "another is deleted");
+    tap_int((long long)entries(s, true, QO_STORE_LMDB_ORDER), 29, "with its entry");
+    tap_int((long long)entries(s, false, QO_STORE_LMDB_SEEN), 9, "and its touch");
+    tap_int(L->sweep(s, after(120), 500, &more, NULL), QO_OK, "sweep after the ends");
+    tap_ok(!more && status_of(s).sessions == 1, "leaves one session");
+    tap_int(get(s, 115, 120), QO_OK, "the one that was replaced");
+    tap_int(L->sweep(s, after(130), 500, &more, NULL), QO_OK, "sweep after its end");
+    tap_int((long long)status_of(s).sessions, 0, "leaves none");
+    tap_int((long long)entries(s, true, QO_STORE_LMDB_ORDER), 0, "and no entry");
+    tap_int((long long)entries(s, false, QO_STORE_LMDB_SEEN), 0, "and no touch");
+    tap_int((long long)entries(s, false, QO_STORE_LMDB_ORDER), 0, "and no login");
+
+    (void)create(s, 1, "v", 100, 0, 0);
+    (void)create(s, 1, "v", 900, 0, 100);
+    tap_int((long long)entries(s, true, QO_STORE_LMDB_ORDER), 1,
+            "a dead session created anew has one entry");
+    apr_pool_destroy(p);
+}
+
+/* What a process leaves behind that is killed between the two commits of a delete. */
+static void test_lost_touches(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "lost");
+    qo_store_lmdb_t *own = (qo_store_lmdb_t *)s;
+    MDB_txn *txn;
+    bool more;
+    int rc = qo_store_lmdb_env_write(&own->fleeting, &txn);
+
+    for (uint32_t n = 0; n < 50 && rc == 0; n++) {
+        qo_hash_t key = key_of(1000 + n);
+
+        rc = qo_store_lmdb_touch_write(own, txn, &key, after(0));
+    }
+    tap_int(qo_store_lmdb_env_end(txn, rc), 0, "50 touches without a session");
+    for (uint32_t n = 0; n < 30; n++) {
+        (void)create(s, n, "v", 1000, 500, 0);
+        (void)touch(s, n, 1);
+    }
+    for (int i = 0; i < 6; i++) {
+        (void)L->sweep(s, after(2), 15, &more, NULL);
+    }
+    tap_int((long long)entries(s, false, QO_STORE_LMDB_SEEN), 30, "are swept in six steps");
+    for (int i = 0; i < 3; i++) {
+        (void)L->sweep(s, after(2), 15, &more, NULL);
+    }
+    tap_int((long long)entries(s, false, QO_STORE_LMDB_SEEN), 30, "the others stay");
+    apr_pool_destroy(p);
+}
+
+static void test_session_limit(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_limited(p, "limit", 5, 0);
+    qo_hash_t key = key_of(6);
+    qo_err_t err = {.detail = ""};
+    int created = 0;
+    bool more;
+
+    for (uint32_t n = 0; n < 5; n++) {
+        created += create(s, n, "v", n == 0 ? 10 : 1000, 0, 0) == QO_OK;
+    }
+    tap_int(created, 5, "five sessions");
+    tap_int(L->session_create(s, &key, value_of("v"), after(1000), 0, after(1), &err),
+            QO_E_STORE_FULL, "the sixth is refused");
+    tap_ok(strstr(err.detail, "5 sessions") != NULL, "and told why: %s", err.detail);
+    tap_int(get(s, 1, 1), QO_OK, "the others are read");
+    tap_int(replace(s, 1, 1, "w", 1), QO_OK, "replaced");
+    tap_int(touch(s, 1, 1), QO_OK, "touched");
+    tap_int(put(s, 1, 60, 1), QO_OK, "log-ins go on");
+    tap_int(create(s, 0, "again", 1000, 0, 20), QO_OK, "a dead one may be created anew");
+    tap_int(delete (s, 2), QO_OK, "one is deleted");
+    tap_int(create(s, 6, "v", 1000, 0, 20), QO_OK, "which makes room");
+    tap_int(create(s, 7, "v", 1000, 0, 20), QO_E_STORE_FULL, "for one");
+    tap_int(L->sweep(s, after(1000), 100, &more, NULL), QO_OK, "sweeping");
+    tap_int(create(s, 7, "v", 2000, 0, 1000), QO_OK, "makes room as well");
+    apr_pool_destroy(p);
+}
+
+/* -- processes ------------------------------------------------------------------------- */
+
+static void race(qo_store_t *s, apr_pool_t *p, volatile int *wins, int *ready)
+{
+    if (L->attach(s, p, NULL) != QO_OK) {
+        _exit(1);
+    }
+    (void)__atomic_add_fetch(ready, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(ready, __ATOMIC_SEQ_CST) < 2) {
+    }
+    for (uint32_t n = 0; n < RACES; n++) {
+        qo_status_t status = take(s, n, 1);
+
+        if (status == QO_OK) {
+            wins[n]++;
+        } else if (status != QO_E_CONFLICT) {
+            _exit(2);
+        }
+    }
+    apr_pool_destroy(p);
+    _exit(0);
+}
+
+static void test_take_race(void)
+{
+    apr_pool_t *p = new_pool();
+    volatile int *wins = shared(2 * RACES * sizeof(int));
+    int *ready = shared(sizeof(int));
+    pid_t child[2];
+    int once = 0, ended = 0;
+    qo_store_t *s = open_store(p, "race");
+
+    for (uint32_t n = 0; n < RACES; n++) {
+        (void)put(s, n, 60, 0);
+    }
+    apr_pool_destroy(p);
+    p = new_pool();
+    if (prepare(&s, p, in_base("race"), NULL) != QO_OK) {
+        abort();
+    }
+    for (int i = 0; i < 2; i++) {
+        child[i] = fork();
+        if (child[i] == 0) {
+            race(s, p, wins + i * RACES, ready);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        ended += wait_for(child[i]) == 0;
+    }
+    for (int n = 0; n < RACES; n++) {
+        once += wins[n] + wins[RACES + n] == 1;
+    }
+    tap_int(ended, 2, "two processes take the same 200 logins");
+    tap_int(once, RACES, "each is taken exactly once");
+    apr_pool_destroy(p);
+}
+
+static void test_fork_guard(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "fork");
+    qo_err_t err = {.detail = ""};
+    pid_t child;
+
+    tap_int(create(s, 1, "v", 1000, 0, 0), QO_OK, "a session made before a fork");
+    tap_int(L->attach(s, p, &err), QO_OK, "attaching twice is harmless");
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        bool taken, more, good;
+        qo_store_status_t out;
+
+        good = get(s, 1, 0) == QO_E_STORE_UNAVAILABLE &&
+               create(s, 2, "v", 10, 0, 0) == QO_E_STORE_UNAVAILABLE &&
+               replace(s, 1, 1, "w", 0) == QO_E_STORE_UNAVAILABLE &&
+               delete (s, 1) == QO_E_STORE_UNAVAILABLE &&
+               touch(s, 1, 0) == QO_E_STORE_UNAVAILABLE &&
+               put(s, 1, 10, 0) == QO_E_STORE_UNAVAILABLE &&
+               get_login(s, 1, &taken, 0) == QO_E_STORE_UNAVAILABLE &&
+               take(s, 1, 0) == QO_E_STORE_UNAVAILABLE &&
+               L->sweep(s, t0, 10, &more, NULL) == QO_E_STORE_UNAVAILABLE &&
+               L->status(s, &out, NULL) == QO_E_STORE_UNAVAILABLE &&
+               L->attach(s, p, &err) == QO_E_STORE_UNAVAILABLE;
+        apr_pool_destroy(p);
+        _exit(good ? 0 : 1);
+    }
+    tap_int(wait_for(child), 0, "a forked process is refused everything");
+    tap_int(get(s, 1, 1), QO_OK, "and the one that opened it is not hurt");
+    apr_pool_destroy(p);
+    p = new_pool();
+    tap_int(prepare(&s, p, in_base("fork"), &err), QO_OK, "prepared");
+    tap_int(get(s, 1, 1), QO_E_STORE_UNAVAILABLE, "but not attached: unavailable");
+    apr_pool_destroy(p);
+}
+
+/* Makes sessions and replaces them; tells how many are safe. */
+static void write_until_killed(qo_store_t *s, apr_pool_t *p, volatile uint32_t *made,
+                               pid_t parent)
+{
+    if (L->attach(s, p, NULL) != QO_OK) {
+        _exit(1);
+    }
+    while (getppid() == parent) {
+        uint32_t n = *made;
+        qo_status_t status = create(s, n, "first", 100000, 600, 0);
+
+        /* After a kill between the commit and the count it is there already. */
+        if (status != QO_OK && status != QO_E_CONFLICT) {
+            _exit(2);
+        }
+        (void)touch(s, n, 1);
+        (void)replace(s, n, 1, "second, and longer than the first was", 1);
+        if (n % 3 == 0) {
+            (void)put(s, n, 5000, 0);
+        }
+        *made = n + 1;
+    }
+    _exit(3);
+}
+
+static void test_kill(void)
+{
+    apr_pool_t *p = new_pool(), *child_pool = new_pool();
+    qo_store_t *s, *theirs;
+    pid_t parent = getpid();
+    volatile uint32_t *made = shared(sizeof(uint32_t));
+    uint32_t lost = 0, stale = 0, broken = 0;
+    qo_store_meta_t meta;
+    qo_bytes_t value;
+    qo_err_t err = {.detail = ""};
+
+    if (prepare(&theirs, child_pool, in_base("kill"), NULL) != QO_OK) {
+        abort();
+    }
+    s = open_store(p, "kill");
+    for (int i = 0; i < KILLS; i++) {
+        uint32_t before = *made;
+        pid_t child = fork();
+
+        if (child == 0) {
+            write_until_killed(theirs, child_pool, made, parent);
+        }
+        for (int wait = 0; *made < before + 2 && wait < 2000; wait++) {
+            (void)usleep(500);
+        }
+        (void)usleep((useconds_t)(i * 211 % 3000));
+        (void)kill(child, SIGKILL);
+        broken += wait_for(child) != -1;
+        broken += create(s, 1000000 + (uint32_t)i, "ours", 100000, 0, 1) != QO_OK;
+        for (uint32_t n = before; n < *made; n++) {
+            lost += get(s, n, 2) != QO_OK;
+        }
+    }
+    for (uint32_t n = 0; n < *made; n++) {
+        qo_hash_t key = key_of(n);
+        apr_pool_t *q = new_pool();
+
+        lost += L->session_get(s, q, &key, &value, &meta, after(2), NULL) != QO_OK;
+        stale += meta.version != 2;
+        apr_pool_destroy(q);
+    }
+    tap_int(broken, 0, "a writer is killed %d times, and the others write on");
+    tap_int(lost, 0, "no committed session is lost");
+    tap_int(stale, 0, "nor a committed replace");
+    tap_ok(*made >= 2 * KILLS, "of %u", (unsigned int)*made);
+    apr_pool_destroy(p);
+    tap_int(prepare(&s, child_pool, in_base("kill"), &err), QO_OK, "the walk afterwards");
+    tap_is(err.detail, "", "finds no damage");
+    apr_pool_destroy(child_pool);
+}
+
+/* A process that is killed with every reader slot in its hands. */
+static void test_dead_readers(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s, *theirs;
+    pid_t child;
+
+    if (prepare(&theirs, p, in_base("readers"), NULL) != QO_OK) {
+        abort();
+    }
+    s = open_store(p, "readers");
+    tap_int(create(s, 1, "v", 1000, 0, 0), QO_OK, "a session");
+    child = fork();
+    if (child == 0) {
+        const qo_store_lmdb_t *own = (qo_store_lmdb_t *)theirs;
+        MDB_txn *txn;
+
+        if (L->attach(theirs, new_pool(), NULL) != QO_OK) {
+            _exit(1);
+        }
+        while (mdb_txn_begin(own->sessions.env, NULL, MDB_RDONLY, &txn) == 0) {
+        }
+        (void)kill(getpid(), SIGKILL);
+    }
+    tap_int(wait_for(child), -1, "a process dies with all reader slots");
+    tap_int(get(s, 1, 1), QO_OK, "and others read on");
+    apr_pool_destroy(p);
+}
+
+static void test_live_prepare(void)
+{
+    apr_pool_t *p = new_pool(), *q = new_pool();
+    qo_store_t *s = open_store(p, "live"), *next;
+    qo_err_t err = {.detail = "old words"};
+
+    tap_int(create(s, 1, "v", 1000, 0, 0), QO_OK, "a session of the old generation");
+    tap_int(prepare(&next, q, in_base("live"), &err), QO_OK, "prepared while it is open");
+    tap_is(err.detail, "", "with nothing to say");
+    tap_int(prepare(&next, q, in_base("live"), &err), QO_OK, "and again");
+    tap_int(create(s, 2, "v", 1000, 0, 0), QO_OK, "the old generation goes on");
+    apr_pool_destroy(p);
+    tap_int(L->attach(next, q, &err), QO_OK, "the new one opens it");
+    tap_int(get(next, 1, 1), QO_OK, "with the first");
+    tap_int(get(next, 2, 1), QO_OK, "and the second session");
+    apr_pool_destroy(q);
+}
+
+/* -- files ----------------------------------------------------------------------------- */
+
+static void test_reopen(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "reopen");
+    bool taken = false;
+
+    (void)create(s, 1, "v", 1000, 100, 0);
+    (void)touch(s, 1, 90);
+    (void)put(s, 1, 1000, 0);
+    (void)take(s, 1, 1);
+    apr_pool_destroy(p);
+    p = new_pool();
+    s = open_store(p, "reopen");
+    tap_int(get(s, 1, 150), QO_OK, "after a restart the session is there, and its touch");
+    tap_int(get_login(s, 1, &taken, 2), QO_OK, "and the pending login");
+    tap_ok(taken, "taken as it was");
+    apr_pool_destroy(p);
+}
+
+static const char *file_in(const char *dir, const char *name)
+{
+    return apr_pstrcat(root_pool, base_dir, "/", dir, "/", name, NULL);
+}
+
+static off_t size_of(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? st.st_size : -1;
+}
+
+/* Overwrites everything from `from` on with noise. */
+static void spoil(const char *path, off_t from)
+{
+    off_t size = size_of(path);
+    uint32_t noise = 12345;
+    int fd = open(path, O_WRONLY);
+
+    for (off_t at = from; fd >= 0 && at < size; at += (off_t)sizeof(noise)) {
+        noise = noise * 1664525U + 1013904223U;
+        if (pwrite(fd, &noise, sizeof(noise), at) != (ssize_t)sizeof(noise)) {
+            abort();
+        }
+    }
+    if (fd < 0 || close(fd) != 0) {
+        abort();
+    }
+}
+
+static int count_aside(const char *dir, const char *file)
+{
+    const char *prefix = apr_pstrcat(root_pool, file, ".2", NULL);
+    DIR *list = opendir(in_base(dir));
+    const struct dirent *entry;
+    int found = 0;
+
+    while (list != NULL && (entry = readdir(list)) != NULL) {
+        found += strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
+    }
+    if (list != NULL) {
+        (void)closedir(list);
+    }
+    return found;
+}
+
+static void fill_store(const char *dir)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, dir);
+
+    for (uint32_t n = 0; n < 60; n++) {
+        (void)create(s, n, "a value that takes some room, so that there are some pages",
+                     1000, 100, 0);
+        (void)touch(s, n, 1);
+        (void)put(s, n, 1000, 0);
+    }
+    apr_pool_destroy(p);
+}
+
+/* After `file` was damaged in a way called `how`. */
+static void check_replaced(const char *dir, const char *file, const char *how)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s;
+    qo_err_t err = {.detail = ""};
+    bool sessions = strcmp(file, "sessions.mdb") == 0;
+    qo_status_t status = prepare(&s, p, in_base(dir), &err);
+
+    tap_ok(status == QO_OK && strstr(err.detail, file) != NULL &&
+               strstr(err.detail, "moved to") != NULL,
+           "%s %s: %s", how, file, err.detail);
+    tap_int(count_aside(dir, file), 1, "is moved aside");
+    tap_int(L->attach(s, p, &err), QO_OK, "the store opens");
+    tap_int(get(s, 1, 2), sessions ? QO_E_NOT_FOUND : QO_OK,
+            sessions ? "without the sessions" : "with the sessions");
+    tap_int(create(s, 5000, "v", 1000, 0, 2), QO_OK, "and takes new ones");
+    tap_int(put(s, 5000, 1000, 2), QO_OK, "and new logins");
+    apr_pool_destroy(p);
+    p = new_pool();
+    tap_int(prepare(&s, p, in_base(dir), &err), QO_OK, "the next start");
+    tap_is(err.detail, "", "is quiet");
+    apr_pool_destroy(p);
+}
+
+static void test_damage(void)
+{
+    const char *path;
+
+    fill_store("noise");
+    spoil(file_in("noise", "sessions.mdb"), 0);
+    check_replaced("noise", "sessions.mdb", "all noise in");
+
+    fill_store("pages");
+    spoil(file_in("pages", "sessions.mdb"), 2 * 4096);
+    check_replaced("pages", "sessions.mdb", "noise behind the head of");
+
+    fill_store("cut");
+    path = file_in("cut", "sessions.mdb");
+    tap_ok(truncate(path, 3 * 4096) == 0, "truncated");
+    check_replaced("cut", "sessions.mdb", "a cut");
+
+    fill_store("fleeting");
+    spoil(file_in("fleeting", "volatile.mdb"), 2 * 4096);
+    check_replaced("fleeting", "volatile.mdb", "noise in");
+}
+
+static void test_empty(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s;
+
+    fill_store("empty");
+    tap_ok(truncate(file_in("empty", "sessions.mdb"), 0) == 0, "an empty file");
+    s = open_store(p, "empty");
+    tap_int(create(s, 1, "v", 1000, 0, 2), QO_OK, "is filled again");
+    apr_pool_destroy(p);
+}
+
+/* Writes into the meta database of a closed file. */
+static void set_meta(const char *path, const char *name, const char *text)
+{
+    MDB_val key = qo_store_lmdb_val(name, strlen(name));
+    MDB_val value = qo_store_lmdb_val(text, strlen(text));
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+
+    if (mdb_env_create(&env) != 0 || mdb_env_set_maxdbs(env, 4) != 0 ||
+        mdb_env_open(env, path, MDB_NOSUBDIR, 0600) != 0 ||
+        mdb_txn_begin(env, NULL, 0, &txn) != 0 || mdb_dbi_open(txn, "meta", 0, &dbi) != 0 ||
+        mdb_put(txn, dbi, &key, &value, 0) != 0 || mdb_txn_commit(txn) != 0) {
+        abort();
+    }
+    mdb_env_close(env);
+}
+
+static void test_boot(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s;
+    bool taken;
+
+    fill_store("boot");
+    set_meta(file_in("boot", "volatile.mdb"), "boot", "another boot of the same machine");
+    s = open_store(p, "boot");
+    tap_int((long long)status_of(s).sessions, 60,
+            "sessions survive a crash of the machine");
+    tap_int(get(s, 1, 2), QO_OK, "and are read");
+    tap_int(get_login(s, 1, &taken, 2), QO_E_NOT_FOUND, "pending logins do not");
+    tap_int(put(s, 1, 1000, 2), QO_OK, "and start anew");
+    apr_pool_destroy(p);
+}
+
+/* Losing the touches must not end sessions that were in use. */
+static void test_birth(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "birth");
+    qo_hash_t key = key_of(1);
+    qo_store_meta_t meta;
+    qo_bytes_t value;
+
+    tap_int(create(s, 1, "v", 86400, 600, BIRTH - 7200), QO_OK, "a session two hours old");
+    tap_int(L->session_get(s, p, &key, &value, &meta, after(BIRTH + 300), NULL), QO_OK,
+            "lives although the touches are newer than it");
+    tap_ok(meta.last_seen >= after(BIRTH) && meta.last_seen <= after(BIRTH + 300),
+           "seen when they began");
+    tap_int(get(s, 1, BIRTH + 7200), QO_E_NOT_FOUND, "and not for ever");
+    apr_pool_destroy(p);
+}
+
+static void test_version(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s;
+    qo_err_t err = {.detail = ""};
+
+    fill_store("version");
+    set_meta(file_in("version", "sessions.mdb"), "format", "qonto sessions 0");
+    tap_int(prepare(&s, p, in_base("version"), &err), QO_OK, "a file of another version");
+    tap_ok(strstr(err.detail, "another version and moved to") != NULL, "is moved aside: %s",
+           err.detail);
+    tap_int(L->attach(s, p, &err), QO_OK, "and a new one opened");
+    tap_int((long long)status_of(s).sessions, 0, "without sessions");
+    apr_pool_destroy(p);
+}
+
+static void test_damaged_record(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "record");
+    qo_store_lmdb_t *own = (qo_store_lmdb_t *)s;
+    MDB_txn *txn;
+    bool more, taken;
+    int rc = qo_store_lmdb_env_write(&own->sessions, &txn);
+
+    for (uint32_t n = 1; n <= 3 && rc == 0; n++) {
+        qo_hash_t key = key_of(n);
+
+        rc = qo_store_lmdb_env_put(txn, own->sessions.db[QO_STORE_LMDB_RECORD],
+                                   qo_store_lmdb_key(&key), qo_store_lmdb_val("short", 5));
+    }
+    tap_int(qo_store_lmdb_env_end(txn, rc), 0, "records that do not parse");
+    tap_int(get(s, 1, 0), QO_E_NOT_FOUND, "are not found");
+    tap_int(touch(s, 1, 0), QO_E_NOT_FOUND, "nor touched");
+    tap_int(replace(s, 1, 1, "w", 0), QO_E_NOT_FOUND, "nor replaced");
+    tap_int(create(s, 1, "v", 1000, 0, 0), QO_OK, "may be created");
+    tap_int(get(s, 1, 1), QO_OK, "and are whole then");
+    tap_int(delete (s, 2), QO_OK, "or are deleted");
+    tap_int((long long)status_of(s).sessions, 2, "so that they are gone");
+
+    rc = qo_store_lmdb_env_write(&own->fleeting, &txn);
+    if (rc == 0) {
+        qo_hash_t key = key_of(1);
+
+        rc = qo_store_lmdb_env_put(txn, own->fleeting.db[QO_STORE_LMDB_RECORD],
+                                   qo_store_lmdb_key(&key), qo_store_lmdb_val("short", 5));
+        rc = rc != 0 ? rc
+                     : qo_store_lmdb_env_put(txn, own->fleeting.db[QO_STORE_LMDB_ORDER],
+                                             qo_store_lmdb_val("odd", 3),
+                                             qo_store_lmdb_val("", 0));
+    }
+    tap_int(qo_store_lmdb_env_end(txn, rc), 0, "a login that does not parse");
+    tap_int(get_login(s, 1, &taken, 0), QO_E_NOT_FOUND, "is not found");
+    tap_int(take(s, 1, 0), QO_E_NOT_FOUND, "nor taken");
+    tap_int(L->sweep(s, APR_INT64_MAX, 10, &more, NULL), QO_OK, "the sweeper passes it");
+    tap_int(put(s, 1, 1000, 0), QO_OK, "and it is put anew");
+    apr_pool_destroy(p);
+}
+
+/* -- the directory --------------------------------------------------------------------- */
+
+static mode_t mode_of(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 ? st.st_mode & 07777 : 0;
+}
+
+static void refused(const char *dir, const char *words, const char *name)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s;
+    qo_err_t err = {.detail = ""};
+    qo_status_t status = prepare(&s, p, dir, &err);
+
+    tap_ok(status == QO_E_STORE_UNAVAILABLE && strstr(err.detail, words) != NULL, "%s: %s",
+           name, err.detail);
+    tap_int(L->attach(s, p, &err), QO_E_STORE_UNAVAILABLE, "and is not opened");
+    apr_pool_destroy(p);
+}
+
+static void write_file(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT, 0600);
+
+    if (fd < 0 || close(fd) != 0) {
+        abort();
+    }
+}
+
+static void test_directory(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s;
+    qo_err_t err = {.detail = ""};
+
+    fill_store("dir");
+    tap_int(mode_of(in_base("dir")), 0700, "the directory is private");
+    tap_int(mode_of(file_in("dir", "sessions.mdb")), 0600, "and so are its files");
+    tap_int(mode_of(file_in("dir", "volatile.mdb")), 0600, "volatile.mdb");
+    tap_int(mode_of(file_in("dir", "sessions.mdb-lock")), 0600, "and the locks");
+    (void)chmod(in_base("dir"), 0755);
+    (void)chmod(file_in("dir", "sessions.mdb"), 0644);
+    tap_int(prepare(&s, p, in_base("dir"), &err), QO_OK, "an open directory of ours");
+    tap_int(mode_of(in_base("dir")), 0700, "is made private");
+    tap_int(mode_of(file_in("dir", "sessions.mdb")), 0600, "with its files");
+
+    (void)mkdir(in_base("homes"), 0755);
+    (void)chmod(in_base("homes"), 0755);
+    write_file(file_in("homes", "letter"));
+    refused(in_base("homes"), "a directory of its own", "a directory with other files");
+    tap_int(mode_of(in_base("homes")), 0755, "is left as it is");
+
+    (void)symlink(in_base("dir"), in_base("link"));
+    tap_int(prepare(&s, p, in_base("link"), &err), QO_OK, "a link to a good directory");
+    refused(in_base("no/where"), "the directory above it does not exist",
+            "a missing directory above");
+    refused(file_in("homes", "letter"), "Not a directory", "a file in its place");
+    refused(file_in("homes", "letter/x"), "Not a directory", "a file above it");
+    refused("relative/path", "absolute", "a relative path");
+
+    (void)mkdir(in_base("trap"), 0700);
+    (void)symlink(file_in("homes", "letter"), file_in("trap", "sessions.mdb"));
+    refused(in_base("trap"), "symbolic link", "a link in place of the file");
+    (void)unlink(file_in("trap", "sessions.mdb"));
+    (void)link(file_in("homes", "letter"), file_in("trap", "sessions.mdb"));
+    refused(in_base("trap"), "one name", "a file with a second name");
+    tap_int(size_of(file_in("homes", "letter")), 0, "none of which is written to");
+    apr_pool_destroy(p);
+}
+
+static void test_missing_file(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s;
+    qo_err_t err = {.detail = ""};
+
+    tap_int(prepare(&s, p, in_base("missing"), &err), QO_OK, "prepared");
+    (void)unlink(file_in("missing", "volatile.mdb"));
+    tap_int(L->attach(s, p, &err), QO_E_STORE_UNAVAILABLE, "a file removed since then");
+    tap_ok(strstr(err.detail, "No such file") != NULL, "is told: %s", err.detail);
+    tap_int(size_of(file_in("missing", "volatile.mdb")), -1, "and not made in a child");
+    apr_pool_destroy(p);
+}
+
+static uid_t owner_of(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? st.st_uid : 0;
+}
+
+/* As a child of the server that has given up root. */
+static int use_as_nobody(const char *dir)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s;
+    qo_err_t err = {.detail = ""};
+
+    if (setgid(NOBODY) != 0 || setuid(NOBODY) != 0) {
+        return 1;
+    }
+    if (prepare(&s, p, dir, &err) != QO_OK || L->attach(s, p, &err) != QO_OK ||
+        create(s, 77, "v", 1000, 0, 0) != QO_OK) {
+        return 2;
+    }
+    return prepare(&s, p, in_base("not-ours"), &err) == QO_E_STORE_UNAVAILABLE &&
+                   strstr(err.detail, "Permission denied") != NULL
+               ? 0
+               : 3;
+}
+
+static void test_users(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s;
+    qo_err_t err = {.detail = ""};
+    pid_t child;
+
+    (void)chmod(base_dir, 0700);
+    tap_int(prepare_as(&s, p, in_base("nobody"), NOBODY, &err), QO_E_STORE_UNAVAILABLE,
+            "a directory the server's user cannot reach");
+    tap_ok(strstr(err.detail, "user 65534: Permission denied") != NULL, "is told: %s",
+           err.detail);
+    (void)chmod(base_dir, 0755);
+    tap_int(prepare_as(&s, p, in_base("nobody"), NOBODY, &err), QO_OK, "one it can reach");
+    tap_ok(owner_of(in_base("nobody")) == NOBODY &&
+               owner_of(file_in("nobody", "sessions.mdb")) == NOBODY &&
+               owner_of(file_in("nobody", "volatile.mdb-lock")) == NOBODY,
+           "is given to it with all files");
+    child = fork();
+    if (child == 0) {
+        _exit(use_as_nobody(in_base("nobody")));
+    }
+    tap_int(wait_for(child), 0, "which uses it, and makes none where it may not");
+    (void)chown(in_base("nobody"), NOBODY - 1, NOBODY - 1);
+    tap_int(prepare_as(&s, p, in_base("nobody"), NOBODY, &err), QO_E_STORE_UNAVAILABLE,
+            "a directory of somebody else");
+    tap_ok(strstr(err.detail, "belongs to user 65533") != NULL, "is refused: %s",
+           err.detail);
+    fill_store("given");
+    tap_int(prepare_as(&s, p, in_base("given"), NOBODY, &err), QO_OK, "root's directory");
+    tap_ok(owner_of(in_base("given")) == NOBODY &&
+               owner_of(file_in("given", "sessions.mdb")) == NOBODY,
+           "is handed over with its files");
+    apr_pool_destroy(p);
+}
+
+int main(void)
+{
+    const char *temp;
+    char *place;
+
+    if (apr_initialize() != APR_SUCCESS ||
+        apr_pool_create(&root_pool, NULL) != APR_SUCCESS ||
+        apr_temp_dir_get(&temp, root_pool) != APR_SUCCESS) {
+        return 1;
+    }
+    place = apr_pstrcat(root_pool, temp, "/qo_store_lmdb.XXXXXX", NULL);
+    if (mkdtemp(place) == NULL) {
+        printf("Bail out! %s: %s\n", place, strerror(errno));
+        return 1;
+    }
+    base_dir = place;
+    t0 = apr_time_now() - apr_time_from_sec(BIRTH);
+    test_pending();
+    test_pending_limit();
+    test_sessions();
+    test_sizes();
+    test_ends();
+    test_sweep();
+    test_lost_touches();
+    test_session_limit();
+    test_take_race();
+    test_fork_guard();
+    test_kill();
+    test_dead_readers();
+    test_live_prepare();
+    test_reopen();
+    test_damage();
+    test_empty();
+    test_boot();
+    test_birth();
+    test_version();
+    test_damaged_record();
+    test_directory();
+    test_missing_file();
+    if (geteuid() == 0) {
+        test_users();
+    }
+    remove_all(base_dir);
+    apr_pool_destroy(root_pool);
+    apr_terminate();
+    return tap_done();
+}
