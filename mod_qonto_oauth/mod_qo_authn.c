@@ -38,6 +38,12 @@ static bool is_ours(request_rec *r)
     return type != NULL && apr_cstr_casecmp(type, "Qonto") == 0;
 }
 
+/* What a missing picture is answered with is no page somebody opens. */
+static bool is_error_document(const request_rec *r)
+{
+    return r->prev != NULL && ap_is_HTTP_ERROR(r->prev->status);
+}
+
 static qo_facts_t gather_facts(request_rec *r, const mod_qo_ctx_t *ctx)
 {
     qo_request_facts_t request;
@@ -49,7 +55,7 @@ static qo_facts_t gather_facts(request_rec *r, const mod_qo_ctx_t *ctx)
 
     if (ctx->state != QO_SESSION_LIVE) {
         mod_qo_headers_facts(&request, r);
-        facts.visit = r->main == NULL && qo_gate_visit(&request);
+        facts.visit = r->main == NULL && !is_error_document(r) && qo_gate_visit(&request);
         facts.other_host = mod_qo_ctx_other_host(r, ctx);
     }
     return facts;
@@ -73,6 +79,9 @@ int mod_qo_authn_check(request_rec *r)
     ctx = mod_qo_ctx_get(r);
     if (ctx == NULL) {
         return mod_qo_reply_failure(r, QO_E_NOT_CONFIGURED, NULL, NULL, NULL);
+    }
+    if (r->main != NULL) {
+        mod_qo_reply_keep_private(r); /* without a session, too, the page would differ */
     }
     mod_qo_ctx_load_session(r, ctx);
     facts = gather_facts(r, ctx);
@@ -116,12 +125,16 @@ static void export_session(request_rec *r, mod_qo_ctx_t *ctx, const mod_qo_dir_t
     mod_qo_headers_export(r, &ctx->exported, dir, values, session->token.access);
 }
 
-static void export_location(request_rec *r, mod_qo_ctx_t *ctx)
+static int export_location(request_rec *r, mod_qo_ctx_t *ctx)
 {
     static const char *const NOTHING[MOD_QO_PASS_ITEMS] = {NULL};
 
     mod_qo_reply_keep_private(r);
     mod_qo_ctx_load_session(r, ctx);
+    if (ctx->store_failed) {
+        return mod_qo_reply_failure(r, QO_E_STORE_UNAVAILABLE, &ctx->store_error, NULL,
+                                    NULL);
+    }
     if (r->user != NULL && *r->user == '\0') {
         r->user = NULL;
         r->ap_auth_type = NULL;
@@ -132,29 +145,40 @@ static void export_location(request_rec *r, mod_qo_ctx_t *ctx)
     } else {
         mod_qo_headers_export(r, &ctx->exported, mod_qo_config_dir(r), NOTHING, NULL);
     }
+    return DECLINED;
+}
+
+/* Somebody is signed in, and a Require refuses them. */
+int mod_qo_authn_note_failure(request_rec *r, const char *type)
+{
+    if (apr_cstr_casecmp(type, "Qonto") != 0) {
+        return DECLINED;
+    }
+    (void)mod_qo_reply_unauthorized(r, NULL); /* httpd has the status already */
+    return OK;
 }
 
 /* What an earlier location was given is taken back, and this one gets its own. httpd does
  * not ask check_authn where everybody may pass ("Require all granted"); such a location is
  * treated like QontoUnauthenticated pass. */
-static void settle_export(request_rec *r, mod_qo_ctx_t *ctx)
+static int settle_export(request_rec *r, mod_qo_ctx_t *ctx)
 {
+    int answer = DECLINED;
+
     mod_qo_headers_withdraw(r, ctx->server, &ctx->exported);
     if (is_ours(r)) {
-        export_location(r, ctx);
+        answer = export_location(r, ctx);
     }
     ctx->exported_for = r->per_dir_config;
     ctx->exported_into = r->headers_in;
+    return answer;
 }
 
 int mod_qo_authn_fixup(request_rec *r)
 {
     mod_qo_ctx_t *ctx = mod_qo_ctx_get(r);
 
-    if (ctx != NULL) {
-        settle_export(r, ctx);
-    }
-    return DECLINED;
+    return ctx != NULL ? settle_export(r, ctx) : DECLINED;
 }
 
 /* mod_dir moves a request to another location after fixups, and sub-requests had theirs
@@ -165,7 +189,7 @@ void mod_qo_authn_before_handler(request_rec *r)
 
     if (ctx != NULL &&
         (ctx->exported_for != r->per_dir_config || ctx->exported_into != r->headers_in)) {
-        settle_export(r, ctx);
+        (void)settle_export(r, ctx); /* too late to refuse; what failed exports nothing */
     }
 }
 

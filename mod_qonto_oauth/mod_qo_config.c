@@ -146,8 +146,7 @@ unsigned int mod_qo_config_pass(const mod_qo_dir_t *dir)
 
 bool mod_qo_config_shared_header(const char *name)
 {
-    return apr_cstr_casecmp(name, "Authorization") == 0 ||
-           apr_cstr_casecmp(name, "Proxy-Authorization") == 0;
+    return apr_cstr_casecmp(name, "Authorization") == 0;
 }
 
 /* ---- directives of a server or virtual host ---- */
@@ -248,8 +247,10 @@ static const char *set_store(cmd_parms *cmd, void *dir, const char *store)
     const char *mistake = NULL;
 
     (void)dir;
-    if (strncmp(store, "redis:/", 7) == 0 || strncmp(store, "rediss:", 7) == 0 ||
-        strncmp(store, "redis+unix:", 11) == 0) {
+    if (strcmp(store, "lmdb:") == 0) {
+        mistake = "after lmdb: comes a directory, such as lmdb:/var/lib/qonto";
+    } else if (strncmp(store, "redis:/", 7) == 0 || strncmp(store, "rediss:", 7) == 0 ||
+               strncmp(store, "redis+unix:", 11) == 0) {
         mistake = "this version has no Redis store: write lmdb or lmdb:DIR";
     } else if (strcmp(store, "lmdb") != 0 && strncmp(store, "lmdb:", 5) != 0) {
         mistake = mod_qo_store_socache_check(cmd->pool, cmd->temp_pool, store);

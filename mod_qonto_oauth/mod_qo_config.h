@@ -47,7 +47,8 @@ typedef struct {
     /* Set by mod_qo_process. */
     const qo_store_provider_t *provider;
     qo_store_t *store;
-    qo_keyring_t ring;
+    qo_keyring_t ring;         /* of pending logins and tickets */
+    qo_keyring_t session_ring; /* of sessions: not the same on a host that only inherits */
 } mod_qo_server_t;
 
 typedef struct {

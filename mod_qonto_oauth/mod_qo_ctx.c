@@ -84,7 +84,7 @@ static qo_status_t open_session(found_t *out, conn_rec *c, const mod_qo_ctx_t *c
                                 const char *cookie, qo_bytes_t sealed)
 {
     qo_bytes_t record;
-    qo_status_t status = qo_seal_open(&record, ctx->pool, &ctx->server->ring,
+    qo_status_t status = qo_seal_open(&record, ctx->pool, &ctx->server->session_ring,
                                       QO_SEAL_SESSION, cookie, sealed);
 
     if (status == QO_OK) {

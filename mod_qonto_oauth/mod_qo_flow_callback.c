@@ -194,7 +194,8 @@ static qo_status_t create_session(char *cookie, qo_hash_t *key, request_rec *r,
         status = qo_session_encode(&record, r->pool, &session);
     }
     if (status == QO_OK) {
-        status = qo_seal(&sealed, r->pool, &server->ring, QO_SEAL_SESSION, cookie, record);
+        status = qo_seal(&sealed, r->pool, &server->session_ring, QO_SEAL_SESSION, cookie,
+                         record);
     }
     if (status == QO_OK) {
         status = qo_crypto_hash(key, cookie, QO_SECRET_TEXT);

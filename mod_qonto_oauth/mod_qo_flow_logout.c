@@ -86,14 +86,17 @@ static qo_status_t end_session(request_rec *r, const mod_qo_ctx_t *ctx, qo_err_t
 }
 
 /* A bare link cannot prove that the visitor meant it, so it asks. */
-static int ask(request_rec *r)
+/* The page sends no Referer, so browsers that know no Sec-Fetch-Site call its form's origin
+ * "null"; the token vouches for it. */
+static int ask(request_rec *r, const mod_qo_ctx_t *ctx)
 {
-    const char *query = r->args != NULL ? apr_pstrcat(r->pool, "?", r->args, NULL) : "";
+    const char *token = mod_qo_flow_logout_token(r, ctx);
+    const char *query = apr_pstrcat(r->pool, "token=", token != NULL ? token : "", NULL);
     const qo_page_t page = {
         .title = "Sign out?",
         .text =
             "This ends your session here and takes back the access to Qonto that you gave.",
-        .link = apr_pstrcat(r->pool, r->uri, query, NULL),
+        .link = qo_url_join(r->pool, r->unparsed_uri, query),
         .label = "Sign out",
         .post = true,
     };
@@ -150,7 +153,7 @@ int mod_qo_flow_logout(request_rec *r, mod_qo_ctx_t *ctx)
     }
     mod_qo_ctx_load_session(r, ctx);
     if (!post && wish.token == NULL && ctx->state != QO_SESSION_NONE) {
-        return ask(r);
+        return ask(r, ctx);
     }
     if (ctx->state != QO_SESSION_NONE && !token_fits(r, ctx, wish.token) &&
         (!post || mod_qo_headers_cross_site(r, ctx->server->conf.redirect.origin))) {

@@ -116,14 +116,6 @@ static qo_status_t read_request(qo_pending_t *draft, request_rec *r,
     return status;
 }
 
-static bool is_visit(const request_rec *r)
-{
-    qo_request_facts_t facts;
-
-    mod_qo_headers_facts(&facts, r);
-    return !qo_gate_not_visit(&facts);
-}
-
 int mod_qo_flow_connect(request_rec *r, mod_qo_ctx_t *ctx)
 {
     qo_err_t err = {.detail = ""};
@@ -131,7 +123,7 @@ int mod_qo_flow_connect(request_rec *r, mod_qo_ctx_t *ctx)
     const char *url;
     qo_status_t status;
 
-    if (!is_visit(r)) {
+    if (mod_qo_headers_not_visit(r)) {
         return mod_qo_reply_method(r, false);
     }
     mod_qo_ctx_load_session(r, ctx);

@@ -75,6 +75,8 @@ void mod_qo_headers_receive(request_rec *r, const mod_qo_server_t *server,
                    apr_table_get(r->headers_in, "Cookie"));
     if (cookies->found) {
         set_or_unset(r->headers_in, "Cookie", cookies->rest);
+        /* An upgrade to h2c would read this request again, without its cookie. */
+        apr_table_unset(r->headers_in, "HTTP2-Settings");
     }
 }
 
@@ -102,6 +104,14 @@ void mod_qo_headers_facts(qo_request_facts_t *out, const request_rec *r)
     out->accept = apr_table_get(r->headers_in, "Accept");
     out->requested_with = apr_table_get(r->headers_in, "X-Requested-With");
     out->purpose = purpose(r->headers_in);
+}
+
+bool mod_qo_headers_not_visit(const request_rec *r)
+{
+    qo_request_facts_t facts;
+
+    mod_qo_headers_facts(&facts, r);
+    return qo_gate_not_visit(&facts);
 }
 
 const char *mod_qo_headers_host(const request_rec *r)
@@ -137,15 +147,12 @@ static void own_headers(request_rec *r)
     }
 }
 
-static const char *const SHARED[MOD_QO_HEADERS_SHARED] = {"Authorization",
-                                                          "Proxy-Authorization"};
-
 static void remember(const request_rec *r, mod_qo_export_t *done)
 {
-    for (int i = 0; !done->active && i < MOD_QO_HEADERS_SHARED; i++) {
-        done->displaced[i] = apr_table_get(r->headers_in, SHARED[i]);
+    if (!done->active) {
+        done->displaced = apr_table_get(r->headers_in, "Authorization");
+        done->active = true;
     }
-    done->active = true;
 }
 
 /* `header` may be Authorization, which is nobody's alone on arrival. */
@@ -195,6 +202,9 @@ void mod_qo_headers_export(request_rec *r, mod_qo_export_t *done, const mod_qo_d
             apr_table_setn(r->subprocess_env, item->variable, values[i]);
         }
     }
+    /* Whatever carries the token, the visitor's own word on who they are is not for here.
+     */
+    apr_table_unset(r->headers_in, "Authorization");
     if (*header != '\0') {
         set_token(r, header, mod_qo_config_token_scheme(dir), token);
     }
@@ -203,12 +213,20 @@ void mod_qo_headers_export(request_rec *r, mod_qo_export_t *done, const mod_qo_d
 void mod_qo_headers_withdraw(request_rec *r, const mod_qo_server_t *server,
                              const mod_qo_export_t *done)
 {
-    if (!done->active) {
+    /* Trailers of the main request may have been merged since arrival (MergeTrailers); an
+     * internal redirect arrives anew. */
+    if (!done->active && r->main == NULL) {
         return;
     }
     own_headers(r);
     remove_ours(r, server->token_headers);
-    for (int i = 0; i < MOD_QO_HEADERS_SHARED; i++) {
-        set_or_unset(r->headers_in, SHARED[i], done->displaced[i]);
+    if (!done->active) {
+        return;
+    }
+    set_or_unset(r->headers_in, "Authorization", done->displaced);
+    for (int i = 0; i < MOD_QO_PASS_ITEMS; i++) {
+        if (mod_qo_config_pass_items[i].variable != NULL) {
+            apr_table_unset(r->subprocess_env, mod_qo_config_pass_items[i].variable);
+        }
     }
 }

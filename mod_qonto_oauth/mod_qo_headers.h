@@ -11,13 +11,11 @@
 
 #include <httpd.h>
 
-#define MOD_QO_HEADERS_SHARED 2 /* Authorization, Proxy-Authorization */
-
 /* What the visitor had sent under names that others use too, so that it can be put back.
  * One for a request and all its internal redirects and sub-requests. */
 typedef struct {
-    bool active; /* something was exported */
-    const char *displaced[MOD_QO_HEADERS_SHARED];
+    bool active;           /* something was exported */
+    const char *displaced; /* NULL if there was none */
 } mod_qo_export_t;
 
 /* On arrival: removes headers that are ours alone in every spelling, drops their names from
@@ -28,6 +26,9 @@ void mod_qo_headers_receive(request_rec *r, const mod_qo_server_t *server,
 /* What the gate wants to know of a request. */
 void mod_qo_headers_facts(qo_request_facts_t *out, const request_rec *r);
 
+/* Does anything say that nobody is opening a page? For addresses that are only opened. */
+bool mod_qo_headers_not_visit(const request_rec *r);
+
 /* The host name the visitor used: X-Forwarded-Host (last proxy's word) or Host; lower case,
  * NULL if there is none. It decides only whether a redirect is worth while. */
 const char *mod_qo_headers_host(const request_rec *r);
@@ -36,7 +37,7 @@ const char *mod_qo_headers_host(const request_rec *r);
 bool mod_qo_headers_cross_site(const request_rec *r, const char *own_origin);
 
 /* Sets header (and variable) of every item in dir's QontoPass that has a value, and the
- * token header to `token`; a NULL `token` only removes the visitor's own. */
+ * token header to `token`; removes the visitor's Authorization in any case. */
 void mod_qo_headers_export(request_rec *r, mod_qo_export_t *done, const mod_qo_dir_t *dir,
                            const char *const values[MOD_QO_PASS_ITEMS], const char *token);
 

@@ -93,6 +93,14 @@ static qo_status_t extra_query(const char **out, request_rec *r,
     return status;
 }
 
+static void see_session(qo_pending_t *draft, const mod_qo_ctx_t *ctx)
+{
+    memset(&draft->session_seen, 0, sizeof(draft->session_seen));
+    if (ctx->state == QO_SESSION_LIVE) {
+        draft->session_seen = ctx->key;
+    }
+}
+
 qo_status_t mod_qo_login_draft(qo_pending_t *out, request_rec *r, const mod_qo_ctx_t *ctx,
                                const apr_array_header_t *asked, qo_err_t *err)
 {
@@ -101,9 +109,7 @@ qo_status_t mod_qo_login_draft(qo_pending_t *out, request_rec *r, const mod_qo_c
     out->scope = qo_conf_scope_union(r->pool, ctx->server->conf.scopes,
                                      mod_qo_config_dir(r)->scopes);
     out->redirect_uri = ctx->server->conf.redirect_uri;
-    if (ctx->state == QO_SESSION_LIVE) {
-        out->session_seen = ctx->key;
-    }
+    see_session(out, ctx);
     return extra_query(&out->extra, r, asked, err);
 }
 
@@ -248,16 +254,22 @@ static qo_status_t open_ticket(qo_pending_t *out, request_rec *r, const mod_qo_c
     return status == QO_OK ? qo_pending_decode(out, record) : status;
 }
 
-int mod_qo_login_redeem(request_rec *r, const mod_qo_ctx_t *ctx, const char *ticket)
+int mod_qo_login_redeem(request_rec *r, mod_qo_ctx_t *ctx, const char *ticket)
 {
     qo_pending_t draft;
 
+    if (mod_qo_headers_not_visit(r)) {
+        return mod_qo_reply_unauthorized(r, NULL);
+    }
     /* Never too old: it holds nothing secret and starts what any visit of the page would.
      */
     if (open_ticket(&draft, r, ctx, ticket) != QO_OK) {
         return mod_qo_reply_failure(r, QO_E_BAD_PARAMETER, NULL,
                                     mod_qo_login_return_url(r, ctx, "/"), NULL);
     }
+    /* The ticket may come from another host name, which sees no session of this one. */
+    mod_qo_ctx_load_session(r, ctx);
+    see_session(&draft, ctx);
     draft.redirect_uri = ctx->server->conf.redirect_uri;
     return mod_qo_login_begin(r, ctx, &draft);
 }

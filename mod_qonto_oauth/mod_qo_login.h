@@ -26,7 +26,7 @@ qo_status_t mod_qo_login_ticket(const char **url, request_rec *r, const mod_qo_c
                                 const qo_pending_t *draft) QO_MUST_CHECK;
 
 /* Begins the login of a ticket. Returns an HTTP status. */
-int mod_qo_login_redeem(request_rec *r, const mod_qo_ctx_t *ctx, const char *ticket);
+int mod_qo_login_redeem(request_rec *r, mod_qo_ctx_t *ctx, const char *ticket);
 
 /* The URL of a return path, and the link of a page that begins again. */
 const char *mod_qo_login_return_url(request_rec *r, const mod_qo_ctx_t *ctx,

@@ -9,6 +9,7 @@
 #include "qo_store_lmdb.h"
 
 #include <ap_provider.h>
+#include <apr_cstr.h>
 #include <apr_optional.h>
 #include <apr_strings.h>
 #include <http_core.h>
@@ -206,8 +207,30 @@ static qo_status_t get_store(shared_store_t **out, apr_pool_t *p, server_rec *s,
     return prepare_store(*out, p, s, spec, err);
 }
 
-static qo_status_t load_ring(mod_qo_server_t *server, apr_pool_t *p, const char *key_dir,
-                             qo_err_t *err)
+/* A session belongs to its client and redirect URI, wherever these are written. A host of
+ * another name that merely inherits them is another host all the same. */
+static const char *session_binding(const mod_qo_server_t *server, apr_pool_t *p,
+                                   const server_rec *s)
+{
+    const qo_conf_t *conf = &server->conf;
+    const char *name = s->server_hostname != NULL ? s->server_hostname : "";
+
+    if (server->own || apr_cstr_casecmp(name, conf->redirect.host) == 0) {
+        return conf->binding;
+    }
+    return apr_pstrcat(p, conf->binding, "\n", name, NULL);
+}
+
+static qo_status_t bind_ring(qo_keyring_t *out, apr_pool_t *p, const qo_keyring_t *ring,
+                             const char *binding)
+{
+    qo_status_t status = qo_keyring_bind(out, ring, binding);
+
+    return status == QO_OK ? qo_keyring_prepare(out, p) : status;
+}
+
+static qo_status_t load_ring(mod_qo_server_t *server, apr_pool_t *p, const server_rec *s,
+                             const char *key_dir, qo_err_t *err)
 {
     qo_keyring_t ring = {.count = 0};
     const char *key = server->conf.session_key;
@@ -224,10 +247,10 @@ static qo_status_t load_ring(mod_qo_server_t *server, apr_pool_t *p, const char 
         status = qo_keyring_add(&ring, old, strlen(old));
     }
     if (status == QO_OK) {
-        status = qo_keyring_bind(&server->ring, &ring, server->conf.binding);
+        status = bind_ring(&server->ring, p, &ring, server->conf.binding);
     }
     if (status == QO_OK) {
-        status = qo_keyring_prepare(&server->ring, p);
+        status = bind_ring(&server->session_ring, p, &ring, session_binding(server, p, s));
     }
     qo_crypto_wipe(&ring, sizeof(ring));
     return status;
@@ -244,7 +267,7 @@ static qo_status_t start_host(apr_pool_t *p, server_rec *s, qo_err_t *err)
     }
     status = get_store(&shared, p, s, server->conf.store, err);
     if (status == QO_OK) {
-        status = load_ring(server, p, shared->key_dir, err);
+        status = load_ring(server, p, s, shared->key_dir, err);
     }
     if (status == QO_OK) {
         server->provider = shared->provider;
@@ -270,6 +293,13 @@ static void register_watchdog(apr_pool_t *p, server_rec *s)
                                      sweep_by_watchdog) == APR_SUCCESS;
 }
 
+static apr_status_t end_crypto(void *unused)
+{
+    (void)unused;
+    qo_crypto_end();
+    return APR_SUCCESS;
+}
+
 int mod_qo_process_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                                server_rec *s)
 {
@@ -279,6 +309,8 @@ int mod_qo_process_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *
         mod_qo_log_server(APLOG_EMERG, s, MOD_QO_LOG_CONFIG, "OpenSSL cannot be used");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
+    /* httpd unloads its modules at the end of each configuration. */
+    apr_pool_cleanup_register(pconf, NULL, end_crypto, apr_pool_cleanup_null);
     for (server_rec *host = s; host != NULL; host = host->next) {
         qo_err_t err = {.detail = ""};
         qo_status_t status = start_host(pconf, host, &err);

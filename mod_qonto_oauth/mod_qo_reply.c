@@ -144,8 +144,6 @@ int mod_qo_reply_page(request_rec *r, const qo_page_t *page)
 
 /* ---- answers of the backend ---- */
 
-/* mod_cache has put its own filter behind this one, perhaps before anybody was
- * authenticated (quick handler); what is not there cannot store. */
 static void remove_cache_filters(ap_filter_t *f)
 {
     ap_filter_t *next;
@@ -182,7 +180,6 @@ static apr_status_t make_private(ap_filter_t *f, apr_bucket_brigade *brigade)
     ap_filter_t *next;
 
     merge_cache_control(f->r);
-    remove_cache_filters(f->next);
     next = f->next;
     ap_remove_output_filter(f);
     return ap_pass_brigade(next, brigade);
@@ -190,8 +187,16 @@ static apr_status_t make_private(ap_filter_t *f, apr_bucket_brigade *brigade)
 
 void mod_qo_reply_keep_private(request_rec *r)
 {
-    if (r->main == NULL) {
-        ap_add_output_filter_handle(private_filter, NULL, r, r->connection);
+    bool part = r->main != NULL;
+
+    /* A page that includes this one is this visitor's own as well. */
+    while (r->main != NULL) {
+        r = r->main;
+    }
+    apr_table_setn(r->subprocess_env, "no-cache", "1"); /* mod_cache heeds it */
+    ap_add_output_filter_handle(private_filter, NULL, r, r->connection);
+    if (part) {
+        remove_cache_filters(r->output_filters); /* which may have begun to keep it */
     }
 }
 

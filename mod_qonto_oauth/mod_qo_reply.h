@@ -33,8 +33,8 @@ int mod_qo_reply_unauthorized(request_rec *r, const qo_page_t *page);
 /* A 200 page, from a content handler. Returns OK. */
 int mod_qo_reply_page(request_rec *r, const qo_page_t *page);
 
-/* Marks the answer of this request as one visitor's own: the output filter makes it private
- * and keeps httpd's caches away from it. */
+/* Marks the answer of this request, and of a page that includes it, as one visitor's own:
+ * it becomes private, and httpd's caches keep away from it. */
 void mod_qo_reply_keep_private(request_rec *r);
 
 /* For the door: registers the filter. */

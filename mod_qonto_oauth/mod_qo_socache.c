@@ -438,13 +438,6 @@ static bool look_up(spec_t *out, const char *spec)
     return true;
 }
 
-bool mod_qo_socache_known(const char *spec)
-{
-    spec_t found;
-
-    return look_up(&found, spec);
-}
-
 /* FILE(BYTES) becomes FILE.suffix with a quarter of BYTES, anything else gets the suffix;
  * without an argument the provider takes the consumer's name for a file. */
 static const char *argument_of(apr_pool_t *p, const char *argument, const char *suffix)

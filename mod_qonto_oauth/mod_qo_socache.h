@@ -37,9 +37,6 @@ typedef struct {
 /* In pre_config: makes "Mutex ... qonto-oauth-store" known. */
 apr_status_t mod_qo_socache_register(apr_pool_t *pconf) QO_MUST_CHECK;
 
-/* Is a provider of that name loaded? */
-bool mod_qo_socache_known(const char *spec);
-
 /* NULL, or a sentence in `p` that says what is wrong with the specification, in the
  * provider's own words where they are its own rules. Nothing is opened or made. */
 const char *mod_qo_socache_check(apr_pool_t *p, apr_pool_t *tmp, const char *spec);

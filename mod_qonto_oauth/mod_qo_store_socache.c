@@ -413,11 +413,6 @@ apr_status_t mod_qo_store_socache_register(apr_pool_t *pconf)
     return mod_qo_socache_register(pconf);
 }
 
-bool mod_qo_store_socache_known(const char *spec)
-{
-    return mod_qo_socache_known(spec);
-}
-
 const char *mod_qo_store_socache_check(apr_pool_t *p, apr_pool_t *tmp, const char *spec)
 {
     return mod_qo_socache_check(p, tmp, spec);

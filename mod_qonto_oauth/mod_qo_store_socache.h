@@ -17,10 +17,6 @@ extern const qo_store_provider_t mod_qo_store_socache_provider;
 /* Makes "Mutex ... qonto-oauth-store" known. Call it in pre_config. */
 apr_status_t mod_qo_store_socache_register(apr_pool_t *pconf) QO_MUST_CHECK;
 
-/* Is there a socache provider of the name before the first ':'? Its module must be loaded
- * already. */
-bool mod_qo_store_socache_known(const char *spec);
-
 /* NULL, or a sentence that says what is wrong with `spec`, in the provider's own words
  * where they are its own rules. The sentence lives in `p`; nothing is opened or made. */
 const char *mod_qo_store_socache_check(apr_pool_t *p, apr_pool_t *tmp, const char *spec);

@@ -29,6 +29,7 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_quick_handler(mod_qo_authn_callback, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_check_authn(mod_qo_authn_check, NULL, NULL, APR_HOOK_MIDDLE,
                         AP_AUTH_INTERNAL_PER_CONF);
+    ap_hook_note_auth_failure(mod_qo_authn_note_failure, NULL, NULL, APR_HOOK_MIDDLE);
     /* Before mod_headers and mod_rewrite, which may want to see what the backend gets. */
     ap_hook_fixups(mod_qo_authn_fixup, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_insert_filter(mod_qo_authn_before_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);

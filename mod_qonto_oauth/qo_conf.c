@@ -185,10 +185,20 @@ static bool is_token(const char *text)
 
 const char *qo_conf_header_name(apr_pool_t *p, const char *name)
 {
-    static const char *const TAKEN[] = {
-        "Host",       "Cookie",  "Connection",       "Content-Length", "Transfer-Encoding",
-        "Set-Cookie", "Upgrade", "Proxy-Connection", "Keep-Alive",     "TE",
-        "Trailer",    "Expect"};
+    static const char *const TAKEN[] = {"Host",
+                                        "Cookie",
+                                        "Connection",
+                                        "Content-Length",
+                                        "Transfer-Encoding",
+                                        "Set-Cookie",
+                                        "Upgrade",
+                                        "Proxy-Connection",
+                                        "Keep-Alive",
+                                        "TE",
+                                        "Trailer",
+                                        "Expect",
+                                        "Proxy-Authorization",
+                                        "X-Qonto-Signature"};
 
     if (!is_token(name)) {
         return apr_psprintf(p,

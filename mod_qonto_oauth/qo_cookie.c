@@ -201,9 +201,13 @@ static bool take(qo_cookies_t *out, apr_pool_t *p, const qo_cookie_spec_t *spec,
 static bool names_ours(const qo_cookie_spec_t *spec, const char *text, size_t len)
 {
     const pair_t pair = {.text = text, .len = len};
-    size_t name_len = name_length(&pair);
+    size_t session = strlen(spec->session);
+    size_t binding = strlen(spec->binding);
 
-    return is_session(spec, &pair, name_len) || is_binding(spec, &pair, name_len);
+    /* The beginning first: where a whole name ends is dear to find out for every comma. */
+    return (len >= session && memcmp(text, spec->session, session) == 0 &&
+            is_session(spec, &pair, name_length(&pair))) ||
+           (len >= binding && memcmp(text, spec->binding, binding) == 0);
 }
 
 /* httpd joins two Cookie lines with a comma, which RFC 6265 allows inside a value. What

@@ -16,8 +16,8 @@
 
 /* Fetched once: left to each call, OpenSSL 3 looks an algorithm up for longer than it then
  * works. Never freed; the library keeps them until the process ends. */
-static const EVP_MD *sha256;
-static const EVP_CIPHER *aes_gcm;
+static EVP_MD *sha256;
+static EVP_CIPHER *aes_gcm;
 
 struct qo_mac_t {
     EVP_MD_CTX *inner; /* after the block key ^ ipad */
@@ -47,14 +47,17 @@ qo_status_t qo_crypto_init(void)
     if (sha256 != NULL && aes_gcm != NULL) {
         return QO_OK;
     }
-#if OPENSSL_VERSION_NUMBER >= 0x30000000L
     sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
     aes_gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
-#else
-    sha256 = EVP_sha256();
-    aes_gcm = EVP_aes_256_gcm();
-#endif
     return done(sha256 != NULL && aes_gcm != NULL);
+}
+
+void qo_crypto_end(void)
+{
+    EVP_MD_free(sha256);
+    EVP_CIPHER_free(aes_gcm);
+    sha256 = NULL;
+    aes_gcm = NULL;
 }
 
 qo_status_t qo_crypto_random(void *out, size_t len)
@@ -138,21 +141,6 @@ qo_status_t qo_crypto_challenge(char *out, const char *verifier)
         return QO_E_INTERNAL;
     }
     qo_crypto_text(out, hash.bytes, sizeof(hash.bytes));
-    return QO_OK;
-}
-
-qo_status_t qo_crypto_fingerprint(char out[9], const char *text)
-{
-    qo_hash_t hash;
-
-    if (qo_crypto_hash(&hash, text, strlen(text)) != QO_OK) {
-        return QO_E_INTERNAL;
-    }
-    for (int i = 0; i < 4; i++) {
-        if (snprintf(out + 2 * i, 3, "%02x", hash.bytes[i]) != 2) {
-            return QO_E_INTERNAL;
-        }
-    }
     return QO_OK;
 }
 

@@ -28,6 +28,9 @@ typedef struct {
  * room, while the process has one thread. Repeated calls are harmless. */
 qo_status_t qo_crypto_init(void) QO_MUST_CHECK;
 
+/* Gives them back, before the code that fetched them is unloaded; init may follow. */
+void qo_crypto_end(void);
+
 /* Fills `out` from libcrypto's generator, which the system seeds, after a fork too. */
 qo_status_t qo_crypto_random(void *out, size_t len) QO_MUST_CHECK;
 
@@ -50,9 +53,6 @@ qo_status_t qo_crypto_hash(qo_hash_t *out, const void *data, size_t len) QO_MUST
 /* PKCE S256 (RFC 7636 section 4.2): challenge of a verifier, QO_SECRET_TEXT characters +
  * NUL. */
 qo_status_t qo_crypto_challenge(char *out, const char *verifier) QO_MUST_CHECK;
-
-/* Eight hexadecimal digits of SHA-256(text) and a NUL: names a secret in a log line. */
-qo_status_t qo_crypto_fingerprint(char out[9], const char *text) QO_MUST_CHECK;
 
 /* One block of HKDF-Expand with SHA-256 (RFC 5869 section 2.3): `key` must be uniformly
  * random, `purpose` separates uses, `info` is at most 65535 bytes (their length is bound as

@@ -19,8 +19,6 @@
     X(INTERNAL, 1, 500, "Something went wrong on this server.", "internal failure")        \
     X(NOT_CONFIGURED, 2, 500, "Sign-in is not set up on this server.",                     \
       "AuthType Qonto is used here, but this virtual host has no QontoClientId")           \
-    X(SIGN_IN_REQUIRED, 3, 401, "Please connect with Qonto to open this page.",            \
-      "no session, and the request is not a page visit that could sign in")                \
     X(METHOD, 4, 405, "This address only answers page visits.",                            \
       "method not allowed at this address")                                                \
     X(BAD_RETURN, 5, 400, "The link you followed leads to another site.",                  \

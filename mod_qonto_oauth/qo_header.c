@@ -101,19 +101,22 @@ static bool is_token(const char *text)
 const char *qo_header_connection(apr_pool_t *p, const char *value,
                                  const apr_array_header_t *names)
 {
+    apr_array_header_t *kept = apr_array_make(p, 4, sizeof(const char *));
     char *rest = apr_pstrdup(p, value);
-    const char *kept = NULL;
     bool dropped = false;
     char *element;
 
     while ((element = next_element(&rest)) != NULL) {
-        if (!is_token(element) || qo_header_ours(element, names)) {
-            dropped = dropped || *element != '\0';
+        if (is_token(element) && !qo_header_ours(element, names)) {
+            APR_ARRAY_PUSH(kept, const char *) = element;
         } else {
-            kept = append(p, kept, element);
+            dropped = dropped || *element != '\0';
         }
     }
-    return dropped ? kept : value;
+    if (!dropped) {
+        return value;
+    }
+    return kept->nelts > 0 ? apr_array_pstrcat(p, kept, ',') : NULL;
 }
 
 static bool is_directive(const char *element, const char *name)

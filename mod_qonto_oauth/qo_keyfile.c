@@ -56,12 +56,12 @@ static qo_status_t read_key(const char **out, apr_pool_t *p, int fd, const char 
     }
     /* The directory may belong to the user that serves requests, the key must not: who has
      * taken over a child could plant one. */
-    if (info.st_uid != geteuid()) {
-        return qo_error(
-            err, QO_E_STORE_UNAVAILABLE,
-            "the session key %s belongs to another user: remove it to have a new "
-            "one made (all sessions end)",
-            path);
+    if (!S_ISREG(info.st_mode) || info.st_uid != geteuid()) {
+        return qo_error(err, QO_E_STORE_UNAVAILABLE,
+                        "the session key %s is no file of the user who starts httpd: "
+                        "remove it to have a "
+                        "new one made (all sessions end)",
+                        path);
     }
     if ((info.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
         return qo_error(err, QO_E_STORE_UNAVAILABLE,
@@ -87,10 +87,11 @@ qo_status_t qo_keyfile_load(const char **out, apr_pool_t *p, const char *dir, qo
     if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
         return fail(err, "cannot make the directory", dir);
     }
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 && errno == ENOENT) {
         status = make(p, path, err);
-        fd = status == QO_OK ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+        fd = status == QO_OK ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+                             : -1;
     }
     if (status != QO_OK) {
         return status;

@@ -26,9 +26,8 @@
                                       */
 #define QO_LIMIT_BINDING_COOKIES 180 /* browsers keep about as many for one site */
 #define QO_LIMIT_CLEARED_COOKIES                                                           \
-    24                     /* Set-Cookie lines one answer may spend on clearing            \
-                            */
-#define QO_LIMIT_FORM 4096 /* body of a log-out form */
+    24 /* Set-Cookie lines one answer may spend on clearing                                \
+        */
 
 /* What Qonto sends. */
 #define QO_LIMIT_ANSWER (64 * 1024) /* body of any answer */

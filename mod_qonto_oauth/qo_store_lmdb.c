@@ -382,14 +382,15 @@ static apr_status_t detach(void *store)
 
     /* A forked child that ends this pool leaves the files to the process that opened them.
      */
-    if (s->owner == getpid()) {
-        s->owner = 0;
-        qo_store_lmdb_env_close(&s->sessions);
-        qo_store_lmdb_env_close(&s->fleeting);
+    if (s->process != getpid()) {
+        return APR_SUCCESS;
     }
-    if (s->process == getpid()) {
-        s->process = 0;
-    }
+    s->process = 0; /* first, so that no thread opens again what is closed here */
+    (void)pthread_mutex_lock(&s->opening); /* fails for nobody but its holder */
+    s->owner = 0;
+    qo_store_lmdb_env_close(&s->sessions);
+    qo_store_lmdb_env_close(&s->fleeting);
+    (void)pthread_mutex_unlock(&s->opening); /* held by this thread */
     return APR_SUCCESS;
 }
 

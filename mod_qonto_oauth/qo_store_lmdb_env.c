@@ -382,17 +382,17 @@ int qo_store_lmdb_env_pop(MDB_cursor *order, apr_time_t now, unsigned char *spot
 static bool reopen(qo_store_lmdb_t *s)
 {
     apr_time_t now = apr_time_now();
-    int rc = -1;
+    int rc = 0; /* another thread may have opened it meanwhile */
 
     if (pthread_mutex_trylock(&s->opening) != 0) {
         return false;
     }
-    if (s->owner == 0 && now - s->tried >= PATIENCE) {
+    if (s->owner == 0 && s->process == getpid() && now - s->tried >= PATIENCE) {
         s->tried = now;
         rc = qo_store_lmdb_open(s);
     }
-    (void)pthread_mutex_unlock(&s->opening); /* cannot fail: this thread holds it */
-    return rc == 0;
+    (void)pthread_mutex_unlock(&s->opening); /* held by this thread */
+    return rc == 0 && s->owner == getpid();
 }
 
 qo_store_lmdb_t *qo_store_lmdb_env_usable(qo_store_t *store, qo_err_t *err)

@@ -96,7 +96,7 @@ typedef struct {
     uint64_t max_sessions;
     uint64_t max_pending;
     /* The process that attached it, which may open it later if it cannot at once. */
-    pid_t process;
+    _Atomic pid_t process;
     pthread_mutex_t opening;
     apr_time_t tried;
     const char *paths[2];

@@ -73,7 +73,11 @@ my @lines = grep {/QO0040/} log_lines($httpd->error_log);
 ok scalar @lines, 'the log tells';
 chown +(getpwnam 'nobody')[2, 3], $folder if $> == 0;
 chmod 0700, $folder;
-my $healed = wait_until(5, sub { $user->get($rig->url('/app/x'))->status == 200 });
+my $good = 0;
+my $healed = wait_until(5, sub {
+    $good = $user->get($rig->url('/app/x'))->status == 200 ? $good + 1 : 0;
+    return $good >= 20;
+});
 ok $healed, 'it comes back without a restart';
 $httpd->restart if !$healed;
 is_back('after that');

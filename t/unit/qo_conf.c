@@ -415,6 +415,44 @@ static void check_words(void)
            "a staging token with QontoSandbox, and without the token");
 }
 
+static void check_proxy(void)
+{
+    static const char *const good[] = {"http://proxy.example.com:3128",
+                                       "http://127.0.0.1:1",
+                                       "http://user:password@proxy.example.com:3128"};
+    static const char *const bad[] = {"http://user:hushhush@", "user:hushhush@proxy",
+                                      "http://user:hushhush@proxy:99999",
+                                      "http://user:hushhush@a@b:1:2"};
+
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        qo_conf_t conf = sample();
+
+        conf.proxy = good[i];
+        tap_is(settle(&conf), NULL, "a proxy");
+        tap_is(conf.proxy, good[i], "is kept as written");
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        qo_conf_t conf = sample();
+
+        conf.proxy = bad[i];
+        const char *said = settle(&conf);
+        tap_ok(sentence(said) && strstr(said, "hushhush") == NULL,
+               "no proxy, and no password in the sentence, %zu", i);
+    }
+}
+
+static void check_complete(void)
+{
+    for (unsigned absent = 0; absent < 8; absent++) {
+        qo_conf_t conf = sample();
+
+        conf.client_id = absent & 1 ? NULL : conf.client_id;
+        conf.client_secret = absent & 2 ? NULL : conf.client_secret;
+        conf.redirect_uri = absent & 4 ? NULL : conf.redirect_uri;
+        tap_int(qo_conf_complete(&conf), absent == 0, "all three make it complete");
+    }
+}
+
 static void check_warnings(void)
 {
     qo_conf_t conf = sample();
@@ -659,6 +697,8 @@ int main(void)
     check_not_enabled();
     check_mistakes();
     check_words();
+    check_proxy();
+    check_complete();
     check_warnings();
     check_binding_differs();
     check_seconds();

@@ -15,7 +15,6 @@ static const struct {
 } known[] = {
     {QO_E_INTERNAL, 1, 500},
     {QO_E_NOT_CONFIGURED, 2, 500},
-    {QO_E_SIGN_IN_REQUIRED, 3, 401},
     {QO_E_METHOD, 4, 405},
     {QO_E_BAD_RETURN, 5, 400},
     {QO_E_BAD_PARAMETER, 6, 400},

@@ -183,6 +183,12 @@ static void check_connection(void)
         {"x-access_token, Upgrade", "Upgrade|"},
         {",,X-Qonto-User,,close,,", "close|"},
         {"x_qonto_signature, x-qonto-signature", "x-qonto-signature|"},
+        /* RFC 9110 section 7.6.1: names are tokens; a proxy may still read one in these */
+        {"close, \"X-Qonto-User\"", "close|"},
+        {"X-Qonto-User;a, close", "close|"},
+        {"a b, close", "close|"},
+        {"x\x01y, close", "close|"},
+        {"close, X-Qonto-User\xa0", "close|"},
     };
     static const char *const nothing[] = {"X-Qonto-User",   " x.qonto.user ",
                                           "X-Qonto-User,",  "X-Qonto-A, X-Qonto-B",

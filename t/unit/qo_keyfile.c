@@ -140,6 +140,30 @@ static void check_bad_places(void)
             "where nothing can be made nothing is");
 }
 
+/* Who serves requests may own the directory; a key of theirs would be a planted one. */
+static void check_planted(void)
+{
+    static const char text[] = "0123456789012345678901234567890123456789012\n";
+    const char *key = NULL;
+
+    mkdir(in_top("planted"), 0700);
+    tap_ok(write_file(in_top("elsewhere"), text, 0600) &&
+               symlink(in_top("elsewhere"), in_top("planted/key")) == 0,
+           "a link to a key");
+    tap_int(qo_keyfile_load(&key, pool, in_top("planted"), NULL), QO_E_STORE_UNAVAILABLE,
+            "is not followed");
+    unlink(in_top("planted/key"));
+    if (geteuid() != 0) {
+        tap_ok(true, "another user's key # SKIP needs root");
+        return;
+    }
+    tap_ok(write_file(in_top("planted/key"), text, 0600) &&
+               chown(in_top("planted/key"), 65534, 65534) == 0,
+           "another user's key");
+    tap_int(qo_keyfile_load(&key, pool, in_top("planted"), NULL), QO_E_STORE_UNAVAILABLE,
+            "is not used");
+}
+
 /* Several servers that start at once on one directory end up with one key. */
 static void check_race(void)
 {
@@ -192,6 +216,7 @@ int main(void)
     check_open_to_others();
     check_bad_files();
     check_bad_places();
+    check_planted();
     check_race();
     tap_ok(system(apr_pstrcat(pool, "rm -rf ", top, NULL)) == 0, "swept");
     apr_pool_destroy(pool);

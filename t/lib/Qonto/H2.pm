@@ -17,7 +17,8 @@ sub connect ($class, $port) {
     my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => Qonto::Test::slow(10))
         or die "port $port: $@\n";
     my $self = bless { socket => $socket, next => 1, port => $port, text => '' }, $class;
-    syswrite $socket, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . _frame(SETTINGS, 0, 0, '');
+    # A header table of size 0 (setting 1): the server shall write every status out.
+    syswrite $socket, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . _frame(SETTINGS, 0, 0, pack 'n N', 1, 0);
     return $self;
 }
 

@@ -98,8 +98,9 @@ sub _written ($self) {
 # --- start and stop ---
 
 sub start ($self) {
-    my $conf = $self->_written;
-    my $pid  = fork // die "fork: $!\n";
+    my $conf   = $self->_written;
+    my $before = $self->_generations;
+    my $pid    = fork // die "fork: $!\n";
     if (!$pid) {
         setpgrp 0, 0;    # so that all of it can be ended at once
         open STDIN,  '<',  '/dev/null';
@@ -112,15 +113,19 @@ sub start ($self) {
     $self->{pid}   = $pid;
     $running{$pid} = $self;
     Scalar::Util::weaken($running{$pid});
-    my $up = Qonto::Test::wait_until(15, sub { $self->_gone || $self->_answers });
+    my $up = Qonto::Test::wait_until(30, sub { $self->_gone || $self->_serves($before) });
     return $self if $up && $self->{pid};
     my $why = $self->error_log . $self->_text('stderr');
     $self->stop;
     die "httpd does not start:\n$why\n";
 }
 
-sub _answers ($self) {
-    return IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->port, Timeout => 1) ? 1 : 0;
+# The port is open long before there is a child to serve it; httpd says when there is.
+sub _generations ($self) { return scalar(() = $self->error_log =~ /resuming normal operations/g) }
+
+sub _serves ($self, $before) {
+    return $self->_generations > $before
+        && IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->port, Timeout => 1);
 }
 
 # True (and forgotten) when the process has ended.
@@ -174,10 +179,9 @@ sub restart ($self) { $self->stop; return $self->start }
 # Returns when the new generation serves; the old one may still be at work.
 sub graceful ($self) {
     $self->_written;
-    my $ready  = qr/resuming normal operations/;
-    my $before = () = $self->error_log =~ /$ready/g;
+    my $before = $self->_generations;
     kill USR1 => $self->{pid};
-    Qonto::Test::wait_until(15, sub { $before < (() = $self->error_log =~ /$ready/g) })
+    Qonto::Test::wait_until(15, sub { $self->_serves($before) })
         or die "httpd did not restart:\n" . $self->error_log;
     return $self;
 }
@@ -304,6 +308,8 @@ Options: C<conf>, C<mpm> (QO_MPM), C<modules> (more of them), C<load> (0: withou
 
 C<Qonto::Httpd::sample(QontoScopes =E<gt> 'a b', QontoClientSecret =E<gt> undef, _ =E<gt> $more)> is the text of a
 configuration that works, changed.
+
+Leave ErrorLog and the LogLevel of httpd itself to it: it reads there that the server is ready.
 
 It is stopped when the object goes, at the test's end, or by a signal to the test. QO_KEEP keeps the folder.
 
