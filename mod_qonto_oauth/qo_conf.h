@@ -21,6 +21,9 @@ typedef enum {
     QO_ENDPOINTS
 } qo_endpoint_t;
 
+/* As QontoEndpoint names them. */
+extern const char *const qo_conf_endpoint_names[QO_ENDPOINTS];
+
 typedef struct {
     /* As the directives said; NULL or -1 where they said nothing. */
     const char *client_id;

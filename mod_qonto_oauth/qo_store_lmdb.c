@@ -267,14 +267,6 @@ static qo_status_t pending_take(qo_store_t *store, const qo_hash_t *key, apr_tim
 
 /* -- sweep and status ------------------------------------------------------------------ */
 
-static int check_readers(const qo_store_lmdb_t *s)
-{
-    int dead;
-    int rc = mdb_reader_check(s->sessions.env, &dead);
-
-    return rc != 0 ? rc : mdb_reader_check(s->fleeting.env, &dead);
-}
-
 static qo_status_t sweep(qo_store_t *store, apr_time_t now, uint32_t max, bool *more,
                          qo_err_t *err)
 {
@@ -286,7 +278,7 @@ static qo_status_t sweep(qo_store_t *store, apr_time_t now, uint32_t max, bool *
     if (s == NULL) {
         return QO_E_STORE_UNAVAILABLE;
     }
-    if ((rc = check_readers(s)) == 0 &&
+    if ((rc = qo_store_lmdb_env_check_readers(s)) == 0 &&
         (rc = qo_store_lmdb_session_sweep(s, now, max, more)) == 0 &&
         (rc = remove_some(s, now, max, &removed)) == 0) {
         *more = *more || removed == max;
@@ -357,25 +349,6 @@ static qo_status_t prepare(qo_store_t **out, apr_pool_t *p, const qo_store_setup
     return status;
 }
 
-int qo_store_lmdb_open(qo_store_lmdb_t *s)
-{
-    int rc = qo_store_lmdb_env_open(&s->sessions, &qo_store_lmdb_sessions, s->paths[0]);
-
-    if (rc == 0) {
-        rc = qo_store_lmdb_env_open(&s->fleeting, &qo_store_lmdb_volatile, s->paths[1]);
-    }
-    if (rc == 0) {
-        rc = check_readers(s);
-    }
-    if (rc != 0) {
-        qo_store_lmdb_env_close(&s->sessions);
-        qo_store_lmdb_env_close(&s->fleeting);
-        return rc;
-    }
-    s->owner = getpid();
-    return 0;
-}
-
 static apr_status_t detach(void *store)
 {
     qo_store_lmdb_t *s = store;
@@ -414,7 +387,7 @@ static qo_status_t attach(qo_store_t *store, apr_pool_t *p, qo_err_t *err)
     }
     s->process = getpid();
     apr_pool_cleanup_register(p, s, detach, apr_pool_cleanup_null);
-    rc = qo_store_lmdb_open(s);
+    rc = qo_store_lmdb_env_open_all(s);
     return rc == 0 ? QO_OK
                    : qo_error(err, QO_E_STORE_UNAVAILABLE,
                               "lmdb: cannot open the store in %s: %s", s->dir,

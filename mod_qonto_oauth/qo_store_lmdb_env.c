@@ -376,6 +376,33 @@ int qo_store_lmdb_env_pop(MDB_cursor *order, apr_time_t now, unsigned char *spot
     return mdb_cursor_del(order, 0);
 }
 
+int qo_store_lmdb_env_check_readers(const qo_store_lmdb_t *s)
+{
+    int dead;
+    int rc = mdb_reader_check(s->sessions.env, &dead);
+
+    return rc != 0 ? rc : mdb_reader_check(s->fleeting.env, &dead);
+}
+
+int qo_store_lmdb_env_open_all(qo_store_lmdb_t *s)
+{
+    int rc = qo_store_lmdb_env_open(&s->sessions, &qo_store_lmdb_sessions, s->paths[0]);
+
+    if (rc == 0) {
+        rc = qo_store_lmdb_env_open(&s->fleeting, &qo_store_lmdb_volatile, s->paths[1]);
+    }
+    if (rc == 0) {
+        rc = qo_store_lmdb_env_check_readers(s);
+    }
+    if (rc != 0) {
+        qo_store_lmdb_env_close(&s->sessions);
+        qo_store_lmdb_env_close(&s->fleeting);
+        return rc;
+    }
+    s->owner = getpid();
+    return 0;
+}
+
 #define PATIENCE (APR_USEC_PER_SEC / 10)
 
 /* Not more than one thread, and not more than ten times a second. */
@@ -389,7 +416,7 @@ static bool reopen(qo_store_lmdb_t *s)
     }
     if (s->owner == 0 && s->process == getpid() && now - s->tried >= PATIENCE) {
         s->tried = now;
-        rc = qo_store_lmdb_open(s);
+        rc = qo_store_lmdb_env_open_all(s);
     }
     (void)pthread_mutex_unlock(&s->opening); /* held by this thread */
     return rc == 0 && s->owner == getpid();

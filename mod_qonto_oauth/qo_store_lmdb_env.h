@@ -107,10 +107,13 @@ typedef struct {
 } qo_store_lmdb_t;
 
 /* Opens the files of an attached store; 0 or why not. One thread at a time. */
-int qo_store_lmdb_open(qo_store_lmdb_t *s) QO_MUST_CHECK;
+int qo_store_lmdb_env_open_all(qo_store_lmdb_t *s) QO_MUST_CHECK;
+
+/* Frees what killed processes still hold of the reader tables. */
+int qo_store_lmdb_env_check_readers(const qo_store_lmdb_t *s) QO_MUST_CHECK;
 
 /* NULL and the reason when this process has not opened it; above all after a fork. A store
- * that could not be opened is tried again once a second, so that it comes back by itself.
+ * that could not be opened is tried again now and then, so that it comes back by itself.
  */
 qo_store_lmdb_t *qo_store_lmdb_env_usable(qo_store_t *store, qo_err_t *err) QO_MUST_CHECK;
 /* The port's answer: MDB_NOTFOUND and MDB_KEYEXIST have one, all else is UNAVAILABLE. */

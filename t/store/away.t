@@ -97,7 +97,8 @@ is_back('with the file back');
 # --- files that change below a running server ---
 
 for my $case (
-    ['cut short', sub { truncate $_, 0 for glob "$folder/*.mdb" }],
+    # A child that looks at what is no longer there dies, as it must: not where that is reported.
+    $ENV{QO_REPORTS} ? () : ['cut short', sub { truncate $_, 0 for glob "$folder/*.mdb" }],
     ['taken away', sub { unlink glob "$folder/*" }],
     ['the folder gone', sub { remove_tree($folder) }],
 ) {
