@@ -159,8 +159,13 @@ sub _forget ($self) {
     my $pid = delete $self->{pid};
     delete $running{$pid};
     kill KILL => -$pid;
-    Qonto::Test::wait_until(15, sub { !grep { $_->{group} == $pid && $_->{state} ne 'Z' } _processes() });
+    Qonto::Test::wait_until(15, sub { !grep { $_->{group} == $pid && !_has_ended($_) } _processes() });
     return;
+}
+
+# A zombie whose other threads are still ending has not let go of its sockets.
+sub _has_ended ($process) {
+    return $process->{state} =~ /[ZX]/ && 2 > (() = glob "/proc/$process->{pid}/task/*");
 }
 
 sub _processes () {
