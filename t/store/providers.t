@@ -120,8 +120,7 @@ for my $store (@stores) {
 
     outage($user) if $name eq 'memcache';
     $rig->httpd->stop;
-    my @crashes = grep {/exit signal (?:Segmentation|Abort|Bus)/} split /\n/, $rig->httpd->error_log;
-    is_deeply \@crashes, [], "$name: no crash";
+    is_deeply [crashes($rig->httpd->error_log)], [], "$name: no crash";
 }
 
 # The same request many times, in the same instant: all of them wait for their last byte.

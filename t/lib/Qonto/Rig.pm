@@ -10,7 +10,7 @@ use Qonto::Httpd   ();
 use Qonto::StandIn ();
 use Qonto::Test    ();
 
-our @EXPORT = qw(conf_file fold log_lines protected proxied qonto rig token_of);
+our @EXPORT = qw(conf_file crashes fold log_lines protected proxied qonto rig token_of);
 
 # --- words of a configuration ---
 
@@ -107,6 +107,19 @@ sub fold ($name) { return lc($name) =~ s/[^a-z0-9]/-/gr }
 
 # Lines of our module in an error log.
 sub log_lines ($text) { return grep {/\[qonto_oauth:|\bQO\d{4}\b/} split /\n/, $text }
+
+# Children that crashed while the server was running. At a stop, the event MPM closes sockets that
+# its workers may just have freed (close_worker_sockets), and now and then dies of it: not ours.
+sub crashes ($log) {
+    my @found;
+    for my $line (split /\n/, $log) {
+        push @found, $line if $line =~ /exit signal (?:Segmentation|Abort|Bus|Illegal|Floating)/;
+        @found = grep { _time($_) ne _time($line) } @found if $line =~ /caught SIGTERM, shutting down/;
+    }
+    return @found;
+}
+
+sub _time ($line) { return $line =~ /^\[\w+ (\w+ \d+ [\d:]+)/ ? $1 : '' }    # to the second
 
 # A file below the private httpd's root; folders are made.
 sub conf_file ($rig, $name, $text, $mode = 0644) {
