@@ -6,7 +6,6 @@ use Qonto::Test;
 use Qonto::Rig;
 use File::Find ();
 use MIME::Base64 qw(decode_base64url encode_base64);
-use Digest::SHA qw(sha256);
 
 my $key = 'k3' x 32;
 my $rig = rig(
