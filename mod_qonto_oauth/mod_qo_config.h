@@ -5,7 +5,7 @@
 
 #include "qo_conf.h"
 #include "qo_gate.h"
-#include "qo_seal.h"
+#include "qo_session.h"
 #include "qo_store.h"
 
 #include <ap_expr.h>
@@ -47,8 +47,8 @@ typedef struct {
     /* Set by mod_qo_process. */
     const qo_store_provider_t *provider;
     qo_store_t *store;
-    qo_keyring_t ring;         /* of pending logins and tickets */
-    qo_keyring_t session_ring; /* of sessions: not the same on a host that only inherits */
+    qo_keyring_t ring;                /* of pending logins and tickets */
+    qo_session_rings_t session_rings; /* not the same on a host that only inherits */
 } mod_qo_server_t;
 
 typedef struct {

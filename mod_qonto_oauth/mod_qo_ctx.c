@@ -63,17 +63,6 @@ bool mod_qo_ctx_other_host(const request_rec *r, const mod_qo_ctx_t *ctx)
 
 /* ---- the session ---- */
 
-void mod_qo_ctx_id(char out[MOD_QO_ID_LEN + 1], const qo_hash_t *key)
-{
-    static const char DIGITS[] = "0123456789abcdef";
-
-    for (int i = 0; i < MOD_QO_ID_LEN / 2; i++) {
-        out[2 * i] = DIGITS[key->bytes[i] >> 4];
-        out[2 * i + 1] = DIGITS[key->bytes[i] & 15];
-    }
-    out[MOD_QO_ID_LEN] = '\0';
-}
-
 typedef struct {
     qo_session_t session;
     qo_hash_t key;
@@ -84,8 +73,8 @@ static qo_status_t open_session(found_t *out, conn_rec *c, const mod_qo_ctx_t *c
                                 const char *cookie, qo_bytes_t sealed)
 {
     qo_bytes_t record;
-    qo_status_t status = qo_seal_open(&record, ctx->pool, &ctx->server->session_ring,
-                                      QO_SEAL_SESSION, cookie, sealed);
+    qo_status_t status =
+        qo_session_open(&record, ctx->pool, &ctx->server->session_rings, cookie, sealed);
 
     if (status == QO_OK) {
         status = qo_session_decode(&out->session, record);
@@ -148,8 +137,8 @@ static void adopt(request_rec *r, mod_qo_ctx_t *ctx, const found_t *found)
 {
     ctx->session = found->session;
     ctx->key = found->key;
-    ctx->state = qo_session_classify(&ctx->session, ctx->now);
-    mod_qo_ctx_id(ctx->id, &ctx->key);
+    ctx->state = qo_session_classify(&ctx->session, 0, ctx->now);
+    qo_session_id(ctx->id, &ctx->key);
     if (ctx->state == QO_SESSION_LIVE) {
         touch(r, ctx, &found->meta);
     }

@@ -10,8 +10,6 @@
 
 #include <httpd.h>
 
-#define MOD_QO_ID_LEN 16
-
 typedef struct {
     const mod_qo_server_t *server;
     apr_pool_t *pool; /* of the request that came over the wire: outlives sub-requests */
@@ -28,9 +26,9 @@ typedef struct {
     bool store_failed; /* the store could not say whether there is a session */
     qo_err_t store_error;
     qo_session_state_t state;
-    qo_session_t session;       /* unless state is NONE */
-    qo_hash_t key;              /* its key in the store; zeros without one */
-    char id[MOD_QO_ID_LEN + 1]; /* names it in logs: the key's first digits */
+    qo_session_t session;           /* unless state is NONE */
+    qo_hash_t key;                  /* its key in the store; zeros without one */
+    char id[QO_SESSION_ID_LEN + 1]; /* names it in logs */
 } mod_qo_ctx_t;
 
 /* On arrival. NULL on a virtual host without Qonto. */
@@ -42,9 +40,6 @@ mod_qo_ctx_t *mod_qo_ctx_get(const request_rec *r);
 /* Looks the session up, once. No lock, no network with the embedded store; one small write
  * a minute for the idle clock. */
 void mod_qo_ctx_load_session(request_rec *r, mod_qo_ctx_t *ctx);
-
-/* What a session is called in logs and X-Qonto-Session. */
-void mod_qo_ctx_id(char out[MOD_QO_ID_LEN + 1], const qo_hash_t *key);
 
 /* Was the page asked for under a host name other than the callback's? */
 bool mod_qo_ctx_other_host(const request_rec *r, const mod_qo_ctx_t *ctx);

@@ -185,20 +185,16 @@ static qo_status_t create_session(char *cookie, qo_hash_t *key, request_rec *r,
     const mod_qo_server_t *server = ctx->server;
     uint32_t idle = (uint32_t)server->conf.idle_seconds;
     qo_session_t session;
-    qo_bytes_t record;
     qo_bytes_t sealed;
     qo_status_t status = qo_crypto_secret(cookie, QO_SECRET_BYTES);
 
     qo_session_new(&session, token, idle, (uint32_t)server->conf.max_seconds, ctx->now);
     if (status == QO_OK) {
-        status = qo_session_encode(&record, r->pool, &session);
-    }
-    if (status == QO_OK) {
-        status = qo_seal(&sealed, r->pool, &server->session_ring, QO_SEAL_SESSION, cookie,
-                         record);
-    }
-    if (status == QO_OK) {
         status = qo_crypto_hash(key, cookie, QO_SECRET_TEXT);
+    }
+    if (status == QO_OK) {
+        status = qo_session_seal(&sealed, r->pool, &server->session_rings, cookie, key,
+                                 &session);
     }
     if (status != QO_OK) {
         return status;
@@ -216,7 +212,8 @@ static void end_old_session(request_rec *r, const mod_qo_ctx_t *ctx)
     if (ctx->state == QO_SESSION_NONE) {
         return;
     }
-    status = ctx->server->provider->session_delete(ctx->server->store, &ctx->key, &err);
+    status = ctx->server->provider->session_delete(ctx->server->store, &ctx->key,
+                                                   QO_STORE_ANY, ctx->now, &err);
     if (status == QO_OK) {
         mod_qo_log_event(r, MOD_QO_LOG_SIGNED_OUT,
                          "session %s ended: replaced by a new one", ctx->id);
@@ -243,7 +240,7 @@ static int sign_in(request_rec *r, const mod_qo_ctx_t *ctx, const login_t *login
 {
     qo_err_t err = {.detail = ""};
     char cookie[QO_SECRET_TEXT + 1];
-    char id[MOD_QO_ID_LEN + 1];
+    char id[QO_SESSION_ID_LEN + 1];
     qo_hash_t key;
     qo_status_t status = create_session(cookie, &key, r, ctx, token, &err);
 
@@ -252,7 +249,7 @@ static int sign_in(request_rec *r, const mod_qo_ctx_t *ctx, const login_t *login
         return refuse(r, ctx, login, status, &err, NULL);
     }
     end_old_session(r, ctx);
-    mod_qo_ctx_id(id, &key);
+    qo_session_id(id, &key);
     mod_qo_log_event(r, MOD_QO_LOG_SIGNED_IN,
                      "login %s signed in: session %s, scope \"%s\"", login->id, id,
                      token->scope);

@@ -76,7 +76,8 @@ static qo_status_t end_session(request_rec *r, const mod_qo_ctx_t *ctx, qo_err_t
     if (ctx->state == QO_SESSION_NONE) {
         return QO_OK;
     }
-    status = ctx->server->provider->session_delete(ctx->server->store, &ctx->key, err);
+    status = ctx->server->provider->session_delete(ctx->server->store, &ctx->key,
+                                                   QO_STORE_ANY, ctx->now, err);
     if (status != QO_OK && status != QO_E_NOT_FOUND) {
         return status;
     }

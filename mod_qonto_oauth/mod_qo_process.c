@@ -229,6 +229,16 @@ static qo_status_t bind_ring(qo_keyring_t *out, apr_pool_t *p, const qo_keyring_
     return status == QO_OK ? qo_keyring_prepare(out, p) : status;
 }
 
+/* Before the ring of the server key itself is bound to any host, it reads what the session
+ * tool may read. */
+static qo_status_t bind_session_rings(mod_qo_server_t *server, apr_pool_t *p,
+                                      const server_rec *s, const qo_keyring_t *ring)
+{
+    server->session_rings.admin = *ring;
+    return bind_ring(&server->session_rings.visitor, p, ring,
+                     session_binding(server, p, s));
+}
+
 static qo_status_t load_ring(mod_qo_server_t *server, apr_pool_t *p, const server_rec *s,
                              const char *key_dir, qo_err_t *err)
 {
@@ -250,7 +260,7 @@ static qo_status_t load_ring(mod_qo_server_t *server, apr_pool_t *p, const serve
         status = bind_ring(&server->ring, p, &ring, server->conf.binding);
     }
     if (status == QO_OK) {
-        status = bind_ring(&server->session_ring, p, &ring, session_binding(server, p, s));
+        status = bind_session_rings(server, p, s, &ring);
     }
     qo_crypto_wipe(&ring, sizeof(ring));
     return status;

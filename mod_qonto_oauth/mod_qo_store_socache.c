@@ -353,8 +353,11 @@ static qo_status_t session_replace(qo_store_t *base, const qo_hash_t *key, uint6
 }
 
 /* The touch that is left behind expires by itself. */
-static qo_status_t session_delete(qo_store_t *base, const qo_hash_t *key, qo_err_t *err)
+static qo_status_t session_delete(qo_store_t *base, const qo_hash_t *key, uint64_t version,
+                                  apr_time_t now, qo_err_t *err)
 {
+    (void)version;
+    (void)now;
     slot_t at;
     qo_status_t status = enter(&at, base, MOD_QO_SOCACHE_SESSION, key, err);
 

@@ -7,7 +7,12 @@
 
 void qo_pack_start(qo_writer_t *w, apr_pool_t *p, size_t size)
 {
-    w->data = apr_palloc(p, size);
+    qo_pack_into(w, apr_palloc(p, size), size);
+}
+
+void qo_pack_into(qo_writer_t *w, unsigned char *data, size_t size)
+{
+    w->data = data;
     w->len = 0;
     w->size = size;
     w->bad = false;

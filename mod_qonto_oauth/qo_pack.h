@@ -25,6 +25,8 @@ typedef struct {
 
 /* A writer of at most `size` bytes, allocated in `p`. */
 void qo_pack_start(qo_writer_t *w, apr_pool_t *p, size_t size);
+/* The same into the caller's own `size` bytes. */
+void qo_pack_into(qo_writer_t *w, unsigned char *data, size_t size);
 void qo_pack_u8(qo_writer_t *w, uint8_t value);
 void qo_pack_u32(qo_writer_t *w, uint32_t value);
 void qo_pack_u64(qo_writer_t *w, uint64_t value);

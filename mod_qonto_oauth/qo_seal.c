@@ -21,6 +21,8 @@ static const char *purpose_of(qo_seal_kind_t kind)
         return "pending";
     case QO_SEAL_TICKET:
         return "ticket";
+    case QO_SEAL_ADMIN:
+        return "admin";
     }
     return NULL;
 }

@@ -18,7 +18,8 @@
 typedef enum {
     QO_SEAL_SESSION = 1,
     QO_SEAL_PENDING = 2,
-    QO_SEAL_TICKET = 3
+    QO_SEAL_TICKET = 3,
+    QO_SEAL_ADMIN = 4 /* of a session: what the session tool may read */
 } qo_seal_kind_t;
 
 typedef struct {

@@ -130,7 +130,7 @@ qo_status_t qo_store_lmdb_session_replace(qo_store_t *store, const qo_hash_t *ke
                                           uint64_t version, qo_bytes_t value,
                                           apr_time_t now, qo_err_t *err);
 qo_status_t qo_store_lmdb_session_delete(qo_store_t *store, const qo_hash_t *key,
-                                         qo_err_t *err);
+                                         uint64_t version, apr_time_t now, qo_err_t *err);
 qo_status_t qo_store_lmdb_session_touch(qo_store_t *store, const qo_hash_t *key,
                                         apr_time_t now, qo_err_t *err);
 /* Removes dead sessions with their touches, and lost touches. */

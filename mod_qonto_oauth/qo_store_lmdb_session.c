@@ -282,8 +282,10 @@ static int delete_session(const qo_store_lmdb_t *s, MDB_txn *txn, const qo_hash_
 }
 
 qo_status_t qo_store_lmdb_session_delete(qo_store_t *store, const qo_hash_t *key,
-                                         qo_err_t *err)
+                                         uint64_t version, apr_time_t now, qo_err_t *err)
 {
+    (void)version;
+    (void)now;
     const qo_store_lmdb_t *s = qo_store_lmdb_env_usable(store, err);
     MDB_txn *txn;
     int rc;

@@ -16,7 +16,7 @@ my @powers = (
     ['OpenSSL',          qr/\b(?:EVP|RAND|OPENSSL|CRYPTO|HMAC)_\w+|<openssl\//, qw(qo_crypto)],
     ['LMDB',             qr/\bmdb_\w+|\bMDB_\w+/,                     qw(qo_store_lmdb)],
     ['the clock',        qr/\bapr_time_now\b|\bgettimeofday\b|\bclock_gettime\b|\btime\s*\(\s*NULL/,
-                                                                      qw(mod_qo_ctx mod_qo_process qo_store_lmdb mod_qo_socache)],
+                                                                      qw(mod_qo_ctx mod_qo_process qo_lease qo_store_lmdb mod_qo_socache)],
     ['directives',       qr/\bAP_INIT_\w+/,                           qw(mod_qo_config)],
     ['hooks',            qr/\bap_hook_\w+/,                           qw(mod_qonto_oauth)],
     ['weak randomness',  qr/\bs?rand(?:om)?\s*\(|\bapr_generate_random_bytes\b/],

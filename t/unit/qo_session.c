@@ -242,18 +242,18 @@ static void check_classify(void)
     session.created = NOW;
     session.expires = NOW + SECONDS(1000);
     session.token.expires = NOW + SECONDS(500);
-    tap_int(qo_session_classify(NULL, NOW), QO_SESSION_NONE, "no session");
-    tap_int(qo_session_classify(&session, NOW), QO_SESSION_LIVE, "a new one lives");
-    tap_int(qo_session_classify(&session, session.token.expires - 1), QO_SESSION_LIVE,
+    tap_int(qo_session_classify(NULL, 0, NOW), QO_SESSION_NONE, "no session");
+    tap_int(qo_session_classify(&session, 0, NOW), QO_SESSION_LIVE, "a new one lives");
+    tap_int(qo_session_classify(&session, 0, session.token.expires - 1), QO_SESSION_LIVE,
             "to the last microsecond of its access token");
-    tap_int(qo_session_classify(&session, session.token.expires), QO_SESSION_ENDED,
+    tap_int(qo_session_classify(&session, 0, session.token.expires), QO_SESSION_ENDED,
             "and ends with it");
     session.token.expires = NOW + SECONDS(5000);
-    tap_int(qo_session_classify(&session, session.expires - 1), QO_SESSION_LIVE,
+    tap_int(qo_session_classify(&session, 0, session.expires - 1), QO_SESSION_LIVE,
             "to the last microsecond of itself");
-    tap_int(qo_session_classify(&session, session.expires), QO_SESSION_ENDED,
+    tap_int(qo_session_classify(&session, 0, session.expires), QO_SESSION_ENDED,
             "and is over then, whatever the token says");
-    tap_int(qo_session_classify(&session, NOW + SECONDS(1000000)), QO_SESSION_ENDED,
+    tap_int(qo_session_classify(&session, 0, NOW + SECONDS(1000000)), QO_SESSION_ENDED,
             "long after, too");
 }
 

@@ -141,7 +141,7 @@ static qo_status_t delete (qo_store_t *s, uint32_t n)
 {
     qo_hash_t key = key_of(n);
 
-    return L->session_delete(s, &key, NULL);
+    return L->session_delete(s, &key, QO_STORE_ANY, 0, NULL);
 }
 
 static qo_status_t replace(qo_store_t *s, uint32_t n, uint64_t version, const char *text,
