@@ -46,6 +46,12 @@
 #define QO_LIMIT_ADMIN 1024         /* administrative part of a session */
 #define QO_LIMIT_KEYS 2             /* QontoSessionKey: the present one and an old one */
 
+/* What Redis sends, and how it is asked. */
+#define QO_LIMIT_REPLY (4 * 1024 * 1024) /* all replies to what is asked at once */
+#define QO_LIMIT_REPLY_ITEMS 100000      /* of one list in a reply */
+#define QO_LIMIT_ADDRESSES 8             /* of one host name */
+#define QO_LIMIT_CONNECTIONS 64          /* of one process to one Redis */
+
 /* Times. */
 #define QO_PENDING_LIFE                                                                    \
     (30 * 60)                /* log-in, second factor, choice of organization, consent */
@@ -63,9 +69,15 @@
 #define QO_REFRESH_WAIT_MS 1000 /* others wait so long while the old token is good */
 #define QO_POLL_MIN_MS 2        /* pauses of those who wait for another's refresh */
 #define QO_POLL_MAX_MS 25
-#define QO_BACKOFF_MIN_MS 1000    /* after a failed refresh: doubled each time, */
-#define QO_BACKOFF_MAX_MS 30000   /* so that there are several tries in Qonto's 60 s grace \
-                                   */
+#define QO_BACKOFF_MIN_MS 1000 /* after a failed refresh: doubled each time, */
+#define QO_BACKOFF_MAX_MS                                                                  \
+    30000                       /* so that there are several tries in Qonto's 60 s grace   \
+                                 */
+#define QO_REDIS_TIMEOUT_MS 500 /* an operation on Redis, looking up its name included */
+#define QO_REDIS_PROBE_MS                                                                  \
+    250                  /* after a failure: all fail at once, and one tries this often */
+#define QO_REDIS_IDLE 60 /* a connection unused for longer may have died unseen */
+#define QO_REDIS_NAME_LIFE 5      /* what a name stands for is looked up again after that */
 #define QO_REVOKE_TIMEOUT_MS 3000 /* a log-out waits no longer for Qonto */
 
 #endif
