@@ -272,6 +272,7 @@ static inline void store_port_ends(store_port_t *port)
     tap_int(store_port_create(port, 202, "v", 9000, 500), QO_OK, "one to be touched");
     tap_int(store_port_create(port, 203, "v", 9000, 500), QO_OK, "one to be replaced");
     tap_int(store_port_create(port, 204, "v", 700, 500), QO_OK, "one with both ends near");
+    tap_int(store_port_create(port, 205, "v", 9000, 500), QO_OK, "one left to itself");
     store_port_pass(port, 400);
     tap_int(store_port_get(port, 201, "v", 1), QO_OK, "the idle one still lives");
     tap_int(store_port_touch(port, 202), QO_OK, "touched");
@@ -300,7 +301,7 @@ static inline void store_port_ends(store_port_t *port)
     tap_int(store_port_create(port, 200, "again", 1000, 0), QO_OK,
             "what was over, and not ended, may be created anew");
     tap_int(store_port_get(port, 200, "again", 1), QO_OK, "and lives again");
-    tap_int(store_port_create(port, 201, "again", 1000, 0), QO_OK, "so may the idle one");
+    tap_int(store_port_create(port, 205, "again", 1000, 0), QO_OK, "so may an idle one");
 }
 
 static inline void store_port_meta(store_port_t *port)
