@@ -51,6 +51,9 @@
 #define QO_ROOM_LOGINS (32UL << 20)  /* for more than QO_PENDING_FEW pending logins */
 #define QO_ROOM_SESSION (16UL << 20) /* for a new session, and for any new login */
 #define QO_ROOM_REFRESH (1UL << 20)  /* before tokens are spent on new ones */
+#define QO_ROOM_IN_HAND                                                                    \
+    (4UL << 20) /* taken by a file beyond what it uses; refilled when half of it is used   \
+                 */
 #define QO_PENDING_FEW 1000
 
 /* Times. */

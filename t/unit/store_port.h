@@ -9,15 +9,14 @@
 #ifndef STORE_PORT_H
 #define STORE_PORT_H
 
+#include "process.h"
 #include "qo_limits.h"
 #include "qo_store.h"
 #include "tap.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,9 +76,7 @@ static inline void store_port_pass(store_port_t *port, int seconds)
 /* How long a test waits for what must come, before it fails. */
 static inline apr_time_t store_port_patience(void)
 {
-    const char *slow = getenv("QO_SLOW");
-
-    return apr_time_from_sec(10 * (slow != NULL && atoi(slow) > 0 ? atoi(slow) : 1));
+    return apr_time_from_sec(10 * process_slow());
 }
 
 static inline apr_pool_t *store_port_pool(const store_port_t *port)
@@ -705,13 +702,12 @@ static inline void store_port_backoff(store_port_t *port)
 /* A holder in another process: it says who it is, and waits to be killed. */
 static inline pid_t store_port_holder(qo_lease_holder_t *out)
 {
-    qo_lease_holder_t *told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE,
-                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    qo_lease_holder_t *told = process_shared(sizeof(*told));
     pid_t parent = getpid(), child;
     int ready[2];
     char byte = 0;
 
-    if (told == MAP_FAILED || pipe(ready) != 0 || (child = fork()) < 0) {
+    if (pipe(ready) != 0 || (child = fork()) < 0) {
         abort();
     }
     if (child == 0) {
@@ -731,12 +727,6 @@ static inline pid_t store_port_holder(qo_lease_holder_t *out)
     (void)close(ready[1]);
     (void)munmap(told, sizeof(*told));
     return child;
-}
-
-static inline void store_port_bury(pid_t child)
-{
-    while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {
-    }
 }
 
 static inline void store_port_death(store_port_t *port)
@@ -761,7 +751,7 @@ static inline void store_port_death(store_port_t *port)
             "taken over at once when it has died");
     tap_ok(mine.first == theirs.first, "as the next attempt of its generation");
     (void)store_port_held(port, 640, 1, &mine, "and held again");
-    store_port_bury(child);
+    (void)process_wait(child);
     tap_int(store_port_acquire(port, 642, &theirs, STORE_PORT_LEASE), QO_OK,
             "a lease of one that is gone altogether");
     mine = store_port_wish(1);
