@@ -140,7 +140,6 @@ static inline void redis_start(redis_t *r)
     r->pid = fork();
     if (r->pid == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        (void)chdir(r->dir);
         execlp("redis-server", "redis-server",
                apr_pstrcat(r->p, r->dir, "/redis.conf", NULL), (char *)NULL);
         _exit(127);
