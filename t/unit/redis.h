@@ -84,7 +84,8 @@ static inline int redis_connect(const redis_t *r)
 
 /* Says lines as an admin types them, and gives the first bytes of the answer to the last;
  * "" when there is none. */
-static inline const char *redis_say(const redis_t *r, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static inline const char *redis_say(
+    const redis_t *r, const char *format, ...)
 {
     static char answer[65536];
     struct pollfd ready = {.events = POLLIN};
