@@ -55,7 +55,7 @@ static qo_redis_t *of_port(apr_pool_t *p, int port)
 /* One command; what came of it as text. */
 static const char *ask(qo_redis_t *redis, const char *command, const char *word)
 {
-    static qo_err_t err;
+    static _Thread_local qo_err_t err;
     qo_redis_command_t call;
     qo_redis_reply_t reply;
     qo_redis_talk_t *talk;

@@ -117,7 +117,7 @@ static const char *in_dir(const char *name)
 /* Does it answer as Redis does? What went wrong if not. */
 static const char *ping(qo_wire_site_t *site, int ms)
 {
-    static qo_err_t err;
+    static _Thread_local qo_err_t err;
     qo_wire_t wire = QO_WIRE_CLOSED;
     apr_time_t until = in_ms(ms * process_slow());
     char said[64] = "";
