@@ -30,7 +30,7 @@ struct qo_redis_talk_t {
 struct qo_redis_t {
     const qo_redis_settings_t *settings;
     qo_wire_site_t *site;
-    pid_t process; /* that may use it; 0: none (any more) */
+    atomic_int process; /* that may use it; 0: none (any more) */
 
     pthread_mutex_t lock; /* of all below, and of `busy` and `used` above */
     pthread_cond_t change;
@@ -41,6 +41,26 @@ struct qo_redis_t {
     atomic_uint failures;
     qo_err_t why;
 };
+
+/* ---- the lock ---- */
+
+static void enter(qo_redis_t *redis)
+{
+    (void)pthread_mutex_lock(&redis->lock); /* fails for nobody but its holder */
+}
+
+static void leave(qo_redis_t *redis)
+{
+    (void)pthread_mutex_unlock(&redis->lock); /* held by this thread */
+}
+
+static bool wait_for_change(qo_redis_t *redis, apr_time_t until)
+{
+    struct timespec end = {.tv_sec = (time_t)apr_time_sec(until),
+                           .tv_nsec = (long)apr_time_usec(until) * 1000};
+
+    return pthread_cond_timedwait(&redis->change, &redis->lock, &end) != ETIMEDOUT;
+}
 
 /* ---- making and ending ---- */
 
@@ -60,12 +80,38 @@ static void hang_up(qo_redis_talk_t *talk)
     talk->reader = NULL;
 }
 
-/* A forked process closes its copies, which the others do not notice. One that is still
- * busy belongs to a thread that the end of the process takes by surprise. */
+static bool any_busy(const qo_redis_t *redis)
+{
+    for (int i = 0; i < redis->settings->connections; i++) {
+        if (redis->talks[i].busy) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A thread may still be talking, such as the one that sweeps; its deadline is not far. */
+static void wait_for_last(qo_redis_t *redis)
+{
+    apr_time_t until =
+        qo_wire_clock() + 3 * apr_time_from_msec(redis->settings->timeout_ms);
+
+    enter(redis);
+    redis->process = 0; /* nobody else begins */
+    while (any_busy(redis) && qo_wire_clock() < until) {
+        (void)wait_for_change(redis, qo_wire_clock() + apr_time_from_msec(10));
+    }
+    leave(redis);
+}
+
+/* A forked process closes its copies, which the others do not notice. */
 static apr_status_t detach(void *data)
 {
     qo_redis_t *redis = data;
 
+    if (redis->process == getpid()) {
+        wait_for_last(redis);
+    }
     redis->process = 0;
     for (int i = 0; i < redis->settings->connections; i++) {
         if (!redis->talks[i].busy) {
@@ -135,16 +181,6 @@ qo_status_t qo_redis_attach(qo_redis_t *redis, apr_pool_t *p, qo_err_t *err)
 
 /* ---- down and up ---- */
 
-static void enter(qo_redis_t *redis)
-{
-    (void)pthread_mutex_lock(&redis->lock); /* fails for nobody but its holder */
-}
-
-static void leave(qo_redis_t *redis)
-{
-    (void)pthread_mutex_unlock(&redis->lock); /* held by this thread */
-}
-
 static void wake_all(qo_redis_t *redis)
 {
     (void)pthread_cond_broadcast(&redis->change); /* cannot fail */
@@ -197,14 +233,6 @@ static qo_redis_talk_t *find_free(const qo_redis_t *redis)
     return best;
 }
 
-static bool wait_for_change(qo_redis_t *redis, apr_time_t until)
-{
-    struct timespec end = {.tv_sec = (time_t)apr_time_sec(until),
-                           .tv_nsec = (long)apr_time_usec(until) * 1000};
-
-    return pthread_cond_timedwait(&redis->change, &redis->lock, &end) != ETIMEDOUT;
-}
-
 static qo_status_t take_turn(qo_redis_talk_t **out, qo_redis_t *redis, apr_time_t until,
                              qo_err_t *err)
 {
@@ -212,8 +240,12 @@ static qo_status_t take_turn(qo_redis_talk_t **out, qo_redis_t *redis, apr_time_
     bool probes = false;
     bool in_time = true;
 
-    while (admit(redis, &probes) && (talk = find_free(redis)) == NULL && in_time) {
+    while (redis->process != 0 && admit(redis, &probes) &&
+           (talk = find_free(redis)) == NULL && in_time) {
         in_time = wait_for_change(redis, until);
+    }
+    if (redis->process == 0) {
+        return qo_error(err, QO_E_STORE_UNAVAILABLE, "redis: the process is ending");
     }
     if (talk == NULL && redis->down) {
         return qo_error(err, QO_E_STORE_UNAVAILABLE, "%s (not asked again yet)",

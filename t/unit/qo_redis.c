@@ -379,6 +379,47 @@ static void test_fork(void)
     apr_pool_destroy(p);
 }
 
+/* ---- the end ---- */
+
+/* How long it took is left in `wrong`. */
+static void *ask_once(void *data)
+{
+    worker_t *me = data;
+    long since = redis_ms();
+
+    (void)works(me->redis);
+    me->wrong = (int)(redis_ms() - since);
+    return NULL;
+}
+
+/* A process ends while one of its threads still waits for an answer. */
+static void test_end(void)
+{
+    apr_pool_t *p = new_pool(), *child = new_pool();
+    redis_t *hung = redis_new(root, "");
+    qo_redis_t *redis = qo_redis_make(p, settings_for(p, hung->port));
+    worker_t worker = {redis, 0, 0};
+    pthread_t thread;
+    long since;
+
+    if (qo_redis_attach(redis, child, NULL) != QO_OK) {
+        redis_bail("no connection");
+    }
+    (void)kill(hung->pid, SIGSTOP);
+    if (pthread_create(&thread, NULL, ask_once, &worker) != 0) {
+        abort();
+    }
+    redis_sleep(100);
+    since = redis_ms();
+    apr_pool_destroy(child);
+    took(since, 100, 500, "the end waits for who still talks");
+    (void)pthread_join(thread, NULL);
+    says(ask(redis, "PING", NULL), "not opened", "after which nobody does");
+    (void)kill(hung->pid, SIGCONT);
+    redis_end(hung);
+    apr_pool_destroy(p);
+}
+
 /* ---- trouble ---- */
 
 static void test_hang(void)
@@ -476,16 +517,6 @@ static void test_lost(void)
 }
 
 /* While it is down, one asks at a time, and the others do not wait for that one. */
-static void *ask_once(void *data)
-{
-    worker_t *me = data;
-    long since = redis_ms();
-
-    (void)works(me->redis);
-    me->wrong = (int)(redis_ms() - since);
-    return NULL;
-}
-
 static void test_one_probe(void)
 {
     apr_pool_t *p = new_pool();
@@ -526,6 +557,7 @@ int main(void)
     test_too_long();
     test_pool();
     test_fork();
+    test_end();
     test_hang();
     test_restart();
     test_lost();
