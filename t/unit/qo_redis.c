@@ -2,6 +2,7 @@
  * and coming back. */
 #include "qo_redis.h"
 #include "qo_limits.h"
+#include "qo_redis_reply.h"
 
 #include "redis.h"
 
@@ -246,6 +247,65 @@ static void test_lies(void)
     LIE("%1\r\n+a\r\n+b\r\n", "protocol", "a type of another protocol");
     lie(megabyte, sizeof(megabyte), 6, "redis at 127.0.0.1", "megabytes of nothing");
     LIE("$5000000\r\n", "no answer in time", "the promise of a long text");
+}
+
+/* The same numbers in every run. */
+static uint32_t dice(uint32_t sides)
+{
+    static uint32_t state = 4711;
+
+    state = state * 1664525U + 1013904223U;
+    return (state >> 8) % sides;
+}
+
+/* Proper replies with some bytes changed, cut and doubled, fed in pieces of any size. */
+static void feed_nonsense(apr_pool_t *p, int met[3])
+{
+    static const char proper[] = "*2\r\n$10\r\n1700000000\r\n$6\r\n123456\r\n:0\r\n+OK\r\n"
+                                 "-OOM no memory\r\n$-1\r\n*-1\r\n*0\r\n$0\r\n\r\n"
+                                 "*2\r\n$1\r\n0\r\n*2\r\n$3\r\nabc\r\n*1\r\n:-5\r\n";
+    static const char spice[] = "*$:+-\r\n0123456789\0\xff ,~%_#(!=|>";
+    char text[2 * sizeof(proper)];
+    size_t len = sizeof(proper) - 1, at = 0;
+    qo_redis_reader_t *reader = qo_redis_reply_reader();
+    qo_redis_reply_state_t state = QO_REDIS_REPLY_PART;
+    qo_redis_reply_t reply;
+
+    memcpy(text, proper, len);
+    for (uint32_t i = dice(6); i > 0; i--) {
+        text[dice((uint32_t)len)] = spice[dice(sizeof(spice) - 1)];
+    }
+    len -= dice(3) == 0 ? dice((uint32_t)len) : 0;
+    while (state != QO_REDIS_REPLY_BAD && at < len) {
+        size_t piece =
+            1 + dice(40) < len - at ? 1 + dice(40) % (uint32_t)(len - at) : len - at;
+
+        if (!qo_redis_reply_feed(reader, text + at, piece)) {
+            break;
+        }
+        at += piece;
+        do {
+            state = qo_redis_reply_next(reader, &reply, p);
+            met[state]++;
+        } while (state == QO_REDIS_REPLY_WHOLE);
+    }
+    (void)qo_redis_reply_finish(reader);
+    qo_redis_reply_free(reader);
+}
+
+static void test_nonsense(void)
+{
+    apr_pool_t *p = new_pool();
+    int met[3] = {0, 0, 0};
+
+    for (int i = 0; i < 20000; i++) {
+        feed_nonsense(p, met);
+        apr_pool_clear(p);
+    }
+    tap_ok(met[QO_REDIS_REPLY_WHOLE] > 1000 && met[QO_REDIS_REPLY_PART] > 1000 &&
+               met[QO_REDIS_REPLY_BAD] > 1000,
+           "nonsense is read as what it is: %d replies, %d not", met[0], met[2]);
+    apr_pool_destroy(p);
 }
 
 static void test_too_long(void)
@@ -554,6 +614,7 @@ int main(void)
     test_words();
     test_login();
     test_lies();
+    test_nonsense();
     test_too_long();
     test_pool();
     test_fork();
