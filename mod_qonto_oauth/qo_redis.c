@@ -214,7 +214,7 @@ qo_status_t qo_redis_run(qo_redis_talk_t *talk, qo_redis_reply_t *reply,
     talk->sent = false;
     status = run_once(talk, reply, script, call, err);
     if (status != QO_OK && vital && talk->sent) {
-        talk->until = qo_redis_pool_deadline(talk->redis, talk->probes);
+        talk->until = qo_redis_pool_deadline(talk->redis);
         status = run_once(talk, reply, script, call, err);
     }
     if (status != QO_OK) {

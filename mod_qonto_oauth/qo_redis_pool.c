@@ -227,14 +227,9 @@ static qo_status_t take_turn(qo_redis_talk_t **out, qo_redis_t *redis, apr_time_
     return QO_OK;
 }
 
-apr_time_t qo_redis_pool_deadline(const qo_redis_t *redis, bool probes)
+apr_time_t qo_redis_pool_deadline(const qo_redis_t *redis)
 {
-    int ms = redis->settings->timeout_ms;
-
-    if (probes && ms > QO_REDIS_TIMEOUT_MS) {
-        ms = QO_REDIS_TIMEOUT_MS;
-    }
-    return qo_wire_clock() + apr_time_from_msec(ms);
+    return qo_wire_clock() + apr_time_from_msec(redis->settings->timeout_ms);
 }
 
 static bool is_stale(const qo_redis_talk_t *talk)
@@ -246,7 +241,7 @@ static bool is_stale(const qo_redis_talk_t *talk)
 
 qo_status_t qo_redis_begin(qo_redis_talk_t **out, qo_redis_t *redis, qo_err_t *err)
 {
-    apr_time_t until = qo_redis_pool_deadline(redis, false);
+    apr_time_t until = qo_redis_pool_deadline(redis);
     qo_status_t status;
 
     if (redis->process != getpid()) {
@@ -258,7 +253,7 @@ qo_status_t qo_redis_begin(qo_redis_talk_t **out, qo_redis_t *redis, qo_err_t *e
     if (status != QO_OK) {
         return status;
     }
-    (*out)->until = (*out)->probes ? qo_redis_pool_deadline(redis, true) : until;
+    (*out)->until = until;
     if ((*out)->reader != NULL && is_stale(*out)) {
         qo_redis_pool_hang_up(*out);
     }

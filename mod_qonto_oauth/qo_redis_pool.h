@@ -45,8 +45,7 @@ void qo_redis_pool_hang_up(qo_redis_talk_t *talk);
 void qo_redis_pool_down(qo_redis_t *redis, const qo_err_t *why);
 void qo_redis_pool_up(qo_redis_t *redis);
 
-/* How long an operation that begins now may take. Whoever tries while Redis is down must
- * know before the next second is over. */
-apr_time_t qo_redis_pool_deadline(const qo_redis_t *redis, bool probes);
+/* When an operation that begins now must be over. */
+apr_time_t qo_redis_pool_deadline(const qo_redis_t *redis);
 
 #endif
