@@ -55,6 +55,18 @@ static void give_up(mod_qo_ctx_t *ctx, qo_status_t status, apr_time_t wait,
                    detail);
 }
 
+/* Where the request ends, its page's line in the log says why; where it goes on, this. */
+static void log_kept(request_rec *r, const mod_qo_ctx_t *ctx)
+{
+    void (*log)(request_rec *, int, const char *, ...) =
+        ctx->refresh_status == QO_E_CLIENT_REFUSED ? mod_qo_log_alarm : mod_qo_log_warning;
+
+    if (ctx->state == QO_SESSION_DUE) {
+        log(r, MOD_QO_LOG_NOT_RENEWED, "not renewed, goes on with its old token: %s",
+            ctx->refresh_error.detail);
+    }
+}
+
 /* As if it had been so when the session was looked up. */
 static void lose_store(mod_qo_ctx_t *ctx, const qo_err_t *err)
 {
@@ -198,18 +210,6 @@ static apr_time_t back_off(const qo_lease_t *lease, const qo_err_t *err)
     return asked > wait ? asked : wait;
 }
 
-/* The request that goes on with the old token is the only one to tell. */
-static void log_kept(request_rec *r, const mod_qo_ctx_t *ctx, qo_status_t status,
-                     const char *detail)
-{
-    void (*log)(request_rec *, int, const char *, ...) =
-        status == QO_E_CLIENT_REFUSED ? mod_qo_log_alarm : mod_qo_log_warning;
-
-    log(r, MOD_QO_LOG_NOT_RENEWED,
-        "session %s goes on with its old token, which could not be renewed: %s", ctx->id,
-        detail);
-}
-
 static void failed(request_rec *r, mod_qo_ctx_t *ctx, const qo_lease_t *lease,
                    qo_status_t status, const qo_err_t *err)
 {
@@ -222,9 +222,7 @@ static void failed(request_rec *r, mod_qo_ctx_t *ctx, const qo_lease_t *lease,
 
     release(r, ctx, lease, status, wait);
     give_up(ctx, status, wait, detail);
-    if (ctx->state == QO_SESSION_DUE) {
-        log_kept(r, ctx, status, detail);
-    }
+    log_kept(r, ctx);
 }
 
 static void call(request_rec *r, mod_qo_ctx_t *ctx, const qo_lease_t *lease)
@@ -322,6 +320,7 @@ void mod_qo_flow_refresh(request_rec *r, mod_qo_ctx_t *ctx)
     bool again = true;
 
     ctx->refresh_tried = true;
+    ctx->refresh_status = QO_E_NOT_RENEWED;
     if (qo_lease_holder(&mine.holder) != QO_OK) {
         give_up(ctx, QO_E_INTERNAL, 0, "no random numbers can be had");
         return;
@@ -341,6 +340,7 @@ void mod_qo_flow_refresh(request_rec *r, mod_qo_ctx_t *ctx)
             ctx->state = QO_SESSION_NONE;
         } else {
             give_up(ctx, QO_E_STORE_UNAVAILABLE, 0, err.detail);
+            log_kept(r, ctx);
         }
     }
 }
