@@ -133,13 +133,17 @@ static void touch(request_rec *r, const mod_qo_ctx_t *ctx, const qo_store_meta_t
     }
 }
 
-static void adopt(request_rec *r, mod_qo_ctx_t *ctx, const found_t *found)
+static void adopt(request_rec *r, mod_qo_ctx_t *ctx, const char *cookie,
+                  const found_t *found)
 {
     ctx->session = found->session;
     ctx->key = found->key;
-    ctx->state = qo_session_classify(&ctx->session, 0, ctx->now);
+    ctx->cookie = cookie;
+    ctx->version = found->meta.version;
+    ctx->state =
+        qo_session_classify(&ctx->session, ctx->server->conf.refresh_margin, ctx->now);
     qo_session_id(ctx->id, &ctx->key);
-    if (ctx->state == QO_SESSION_LIVE) {
+    if (mod_qo_ctx_signed_in(ctx)) {
         touch(r, ctx, &found->meta);
     }
 }
@@ -151,6 +155,7 @@ static bool is_failure(qo_status_t status)
 
 void mod_qo_ctx_load_session(request_rec *r, mod_qo_ctx_t *ctx)
 {
+    const char *cookie = NULL;
     found_t found;
     int count = 0;
 
@@ -166,18 +171,42 @@ void mod_qo_ctx_load_session(request_rec *r, mod_qo_ctx_t *ctx)
         ctx->store_failed = ctx->store_failed || is_failure(status);
         if (status == QO_OK) {
             found = candidate;
+            cookie = ctx->cookies.sessions[i];
             count++;
         }
     }
     if (count == 1) {
         ctx->store_failed = false;
-        adopt(r, ctx, &found);
+        adopt(r, ctx, cookie, &found);
     } else if (count > 1) {
         /* One of them may have been planted; which one cannot be known. */
         mod_qo_log_warning(
             r, MOD_QO_LOG_AMBIGUOUS,
             "the browser sent %d different live session cookies; none is used", count);
     }
+}
+
+qo_status_t mod_qo_ctx_reload(request_rec *r, mod_qo_ctx_t *ctx)
+{
+    found_t found;
+    qo_status_t status;
+
+    ctx->now = apr_time_now();
+    status = look_up(&found, r->connection, ctx, ctx->cookie, &ctx->store_error);
+    if (is_failure(status)) {
+        return QO_E_STORE_UNAVAILABLE;
+    }
+    if (status == QO_OK) {
+        adopt(r, ctx, ctx->cookie, &found);
+    } else {
+        ctx->state = QO_SESSION_NONE;
+    }
+    return QO_OK;
+}
+
+bool mod_qo_ctx_signed_in(const mod_qo_ctx_t *ctx)
+{
+    return ctx->state >= QO_SESSION_STALE;
 }
 
 const char *mod_qo_ctx_user(const mod_qo_ctx_t *ctx)

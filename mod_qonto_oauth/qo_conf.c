@@ -30,6 +30,7 @@ void qo_conf_init(qo_conf_t *conf)
     conf->pkce = -1;
     conf->idle_seconds = -1;
     conf->max_seconds = -1;
+    conf->refresh_margin = -1;
     conf->connect_timeout_ms = -1;
     conf->total_timeout_ms = -1;
 }
@@ -65,6 +66,7 @@ void qo_conf_merge(qo_conf_t *out, const qo_conf_t *base, const qo_conf_t *add)
         add->session_key != NULL ? add->old_session_key : base->old_session_key;
     out->idle_seconds = first_number(add->idle_seconds, base->idle_seconds);
     out->max_seconds = first_number(add->max_seconds, base->max_seconds);
+    out->refresh_margin = first_number(add->refresh_margin, base->refresh_margin);
     out->cookie_name = first_text(add->cookie_name, base->cookie_name);
     out->cookie_path = first_text(add->cookie_path, base->cookie_path);
     out->cookie_samesite = first_text(add->cookie_samesite, base->cookie_samesite);
@@ -221,6 +223,7 @@ static const char *settle_times(qo_conf_t *conf)
 {
     conf->idle_seconds = first_number(conf->idle_seconds, 8 * 3600);
     conf->max_seconds = first_number(conf->max_seconds, 30 * 86400);
+    conf->refresh_margin = first_number(conf->refresh_margin, QO_REFRESH_MARGIN);
     conf->connect_timeout_ms = first_number(conf->connect_timeout_ms, 3000);
     conf->total_timeout_ms = first_number(conf->total_timeout_ms, 10000);
     if (conf->max_seconds > QO_SESSION_MAX) {
@@ -232,6 +235,12 @@ static const char *settle_times(qo_conf_t *conf)
         return "QontoSessionTimeout: the first value (idle) is longer than the second "
                "(longest "
                "life): write the shorter one first, such as 8h 30d";
+    }
+    if (conf->refresh_margin > QO_REFRESH_MARGIN_MAX) {
+        return "QontoRefreshMargin: a refresh ends the old access token, so with more than "
+               "30m of its hour left it would come too often: write a shorter time, such "
+               "as "
+               "60s";
     }
     if (conf->connect_timeout_ms > conf->total_timeout_ms) {
         return "QontoTimeout: the first value (connect) is longer than the second (total): "

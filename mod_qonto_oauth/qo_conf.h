@@ -40,6 +40,7 @@ typedef struct {
     const char *old_session_key;
     int idle_seconds;
     int max_seconds;
+    int refresh_margin; /* seconds */
     const char *cookie_name;
     const char *cookie_path;
     const char *cookie_samesite;

@@ -63,6 +63,8 @@
       "the endpoint answered with a page or a redirect instead of JSON")                   \
     X(BAD_ANSWER, 35, 502, "Qonto gave an answer that could not be used.",                 \
       "the endpoint's JSON answer is not usable")                                          \
+    X(NOT_RENEWED, 36, 503, "Qonto is not available right now.",                           \
+      "the access token has ended and could not be renewed; the session is kept")          \
     X(STORE_UNAVAILABLE, 40, 503, "Sign-in is not available right now.",                   \
       "the session store is not available")                                                \
     X(STORE_FULL, 41, 503, "No more sign-ins are possible right now.",                     \

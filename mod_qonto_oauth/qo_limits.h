@@ -53,7 +53,8 @@
 #define QO_TOUCH_INTERVAL 60 /* the idle clock is written at most this often, */
 #define QO_TOUCH_SHARE 8     /* but this many times within an idle time that is short */
 #define QO_REFRESH_MARGIN 60 /* an access token with less left is renewed */
-#define QO_LEASE_KEEP 600    /* a lease's record is kept so long after it ended */
+#define QO_REFRESH_MARGIN_MAX 1800
+#define QO_LEASE_KEEP 600 /* a lease's record is kept so long after it ended */
 #define QO_TOMBSTONE_LIFE                                                                  \
     1800 /* longer than any lease: QontoTimeout's maximum, and QO_LEASE_MARGIN_MS */
 #define QO_SESSION_MAX (90 * 86400) /* life of a refresh token at Qonto */
@@ -63,8 +64,9 @@
 #define QO_REFRESH_WAIT_MS 1000 /* others wait so long while the old token is good */
 #define QO_POLL_MIN_MS 2        /* pauses of those who wait for another's refresh */
 #define QO_POLL_MAX_MS 25
-#define QO_BACKOFF_MIN_MS 1000    /* after a failed refresh: doubled each time, */
-#define QO_BACKOFF_MAX_MS 30000   /* so that there are several tries in Qonto's 60 s grace \
+#define QO_BACKOFF_MIN_MS 1000 /* after a failed refresh: doubled each time, */
+#define QO_BACKOFF_MAX_MS                                                                  \
+    30000                         /* so that there are several tries in Qonto's 60 s grace \
                                    */
 #define QO_REVOKE_TIMEOUT_MS 3000 /* a log-out waits no longer for Qonto */
 

@@ -161,6 +161,22 @@ qo_status_t qo_qonto_exchange(qo_token_t *out, apr_pool_t *p, const qo_conf_t *c
     return qo_token_parse(out, p, answer.body, answer.len, pending->scope, now, err);
 }
 
+qo_status_t qo_qonto_refresh(qo_token_t *out, apr_pool_t *p, const qo_conf_t *conf,
+                             const qo_token_t *old, apr_time_t now, qo_err_t *err)
+{
+    apr_array_header_t *params = apr_array_make(p, 4, sizeof(qo_param_t));
+    qo_http_answer_t answer;
+    qo_status_t status;
+
+    add(params, "grant_type", "refresh_token");
+    add(params, "refresh_token", old->refresh);
+    status = call(&answer, p, conf, QO_ENDPOINT_TOKEN, params, conf->total_timeout_ms, err);
+    if (status != QO_OK) {
+        return status;
+    }
+    return qo_token_parse(out, p, answer.body, answer.len, old->scope, now, err);
+}
+
 qo_status_t qo_qonto_revoke(apr_pool_t *p, const qo_conf_t *conf, const qo_token_t *token,
                             qo_err_t *err)
 {

@@ -29,6 +29,15 @@ qo_status_t qo_qonto_exchange(qo_token_t *out, apr_pool_t *p, const qo_conf_t *c
                               const qo_pending_t *pending, const char *code, apr_time_t now,
                               qo_err_t *err) QO_MUST_CHECK;
 
+/* Renews a token set (RFC 6749 section 6), once: the caller holds the session's lease.
+ * Qonto ends the old access token and replaces the refresh token, which it takes again for
+ * 60 s (Qonto docs: "Refresh token endpoint"): whoever did not hear the answer repeats the
+ * same.
+ */
+qo_status_t qo_qonto_refresh(qo_token_t *out, apr_pool_t *p, const qo_conf_t *conf,
+                             const qo_token_t *old, apr_time_t now,
+                             qo_err_t *err) QO_MUST_CHECK;
+
 /* Revokes the whole grant of a token set (RFC 7009), within QO_REVOKE_TIMEOUT_MS. */
 qo_status_t qo_qonto_revoke(apr_pool_t *p, const qo_conf_t *conf, const qo_token_t *token,
                             qo_err_t *err) QO_MUST_CHECK;
