@@ -81,4 +81,14 @@
                                    */
 #define QO_REVOKE_TIMEOUT_MS 3000 /* a log-out waits no longer for Qonto */
 
+/* Redis: what it sends, and how it is asked. */
+#define QO_LIMIT_REPLY (4 * 1024 * 1024) /* all replies to what is asked at once */
+#define QO_LIMIT_REPLY_ITEMS 100000      /* of one list in a reply */
+#define QO_LIMIT_ADDRESSES 8             /* of one host name */
+#define QO_LIMIT_CONNECTIONS 64          /* of one process to one Redis */
+#define QO_REDIS_TIMEOUT_MS 500          /* an operation, looking up the name included */
+#define QO_REDIS_PROBE_MS 250 /* while it is down, one call in so long tries it */
+#define QO_REDIS_IDLE 60      /* a connection unused for longer may have died unseen */
+#define QO_REDIS_NAME_LIFE 5  /* what a name stands for is looked up again after that */
+
 #endif
