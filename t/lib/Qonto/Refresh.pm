@@ -12,7 +12,7 @@ use Qonto::Test;
 use Time::HiRes ();
 
 our @EXPORT = qw(asked_for at_point burst calls ends expire farm half is_in is_new is_sound nap now
-    point_reached preloaded renewed seen_tokens sign_in_for statuses visitors works_at_qonto);
+    point_reached preloaded processes renewed seen_tokens served sign_in_for statuses visitors works_at_qonto);
 
 sub now () { return Time::HiRes::time() }
 sub nap ($seconds) { select undef, undef, undef, $seconds if $seconds > 0 }
@@ -37,6 +37,7 @@ my $FOUR = <<'CONF';
     MaxRequestWorkers 80
 </IfModule>
 ListenBacklog 1024
+CustomLog logs/served "%P %D %s %U"
 CONF
 
 # A rig with four children, an open, a protected, a `pass` and an "all granted" location.
@@ -109,6 +110,18 @@ sub seen_tokens ($rig) {
         $seen{ ($value // '') =~ /^Bearer (\S+)$/ ? $1 : '-' }++;
     }
     return \%seen;
+}
+
+# What httpd itself says it has answered: { pid, seconds, status, path }, in the order of their ends.
+sub served ($rig, $path = undef) {
+    my @all = map { /^(\d+) (\d+) (\d+) (\S+)/ ? { pid => $1, seconds => $2 / 1e6, status => $3, path => $4 } : () }
+        split /\n/, $rig->httpd->_text('served');
+    return grep { !defined $path || $_->{path} eq $path } @all;
+}
+
+sub processes ($rig) {
+    my %seen = map { $_->{pid} => 1 } served($rig);
+    return sort keys %seen;
 }
 
 # --- what Qonto knows ---
