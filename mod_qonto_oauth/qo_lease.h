@@ -54,8 +54,9 @@ apr_time_t qo_lease_clock(void);
 /* May `wanted`, whose generation and holder are set, be taken from `present` (NULL: there
  * is none)? If so the rest of `wanted` is filled in, to be written. If not, `*present` says
  * why: somebody holds it (until > clock), or it is not to be tried yet (again > clock).
- * `present` of an older generation, lapsed, or of a dead holder is in nobody's way; one of
- * a newer generation is: then the caller's session is out of date. */
+ * `present` of an older generation, lapsed, or of a dead holder is in nobody's way. One of
+ * a newer generation is, until it has lapsed: the caller's session is out of date, or the
+ * store has forgotten the newest. Who gets the lease reads the session once more. */
 bool qo_lease_take(qo_lease_t *wanted, const qo_lease_t *present, apr_time_t life,
                    apr_time_t clock);
 

@@ -36,6 +36,7 @@ static const struct {
     {QO_E_UNREACHABLE, 33, 503},
     {QO_E_NOT_JSON, 34, 502},
     {QO_E_BAD_ANSWER, 35, 502},
+    {QO_E_NOT_RENEWED, 36, 503},
     {QO_E_STORE_UNAVAILABLE, 40, 503},
     {QO_E_STORE_FULL, 41, 503},
     {QO_E_NOT_FOUND, 42, 404},

@@ -293,7 +293,7 @@ static const struct {
     {"notoken", QO_E_BAD_ANSWER, "", 0,
      "HTTP/1.1 200 OK\r\nContent-Type: "
      "application/json\r\n\r\n{\"token_type\":\"bearer\"}"},
-    {"scope", QO_E_BAD_ANSWER, "invalid_scope", 0,
+    {"scope", QO_E_GRANT_REJECTED, "invalid_scope", 0,
      "HTTP/1.1 400 B\r\nContent-Type: "
      "application/json\r\n\r\n{\"error\":\"invalid_scope\"}"},
     {"cut", QO_E_UNREACHABLE, "", 0,
