@@ -46,6 +46,13 @@
 #define QO_LIMIT_ADMIN 1024         /* administrative part of a session */
 #define QO_LIMIT_KEYS 2             /* QontoSessionKey: the present one and an old one */
 
+/* Room that must be left, in a file's map and on its file system, so that those who are
+ * signed in stay so when it gets scarce: first the strangers go without, then the new. */
+#define QO_ROOM_LOGINS (32UL << 20)  /* for more than QO_PENDING_FEW pending logins */
+#define QO_ROOM_SESSION (16UL << 20) /* for a new session, and for any new login */
+#define QO_ROOM_REFRESH (1UL << 20)  /* before tokens are spent on new ones */
+#define QO_PENDING_FEW 1000
+
 /* Times. */
 #define QO_PENDING_LIFE                                                                    \
     (30 * 60)                /* log-in, second factor, choice of organization, consent */
@@ -60,6 +67,7 @@
 #define QO_SESSION_MAX (90 * 86400) /* life of a refresh token at Qonto */
 #define QO_SWEEP_INTERVAL 30
 #define QO_SWEEP_BATCH 200      /* records looked at in one write transaction */
+#define QO_WALK_BATCH 500       /* sessions looked at in one read transaction */
 #define QO_LEASE_MARGIN_MS 5000 /* a lease outlasts the call to Qonto by as much */
 #define QO_REFRESH_WAIT_MS 1000 /* others wait so long while the old token is good */
 #define QO_POLL_MIN_MS 2        /* pauses of those who wait for another's refresh */

@@ -3,6 +3,7 @@
 
 #include <apr_strings.h>
 
+#include <errno.h>
 #include <unistd.h>
 
 #define ROOM_TRIES 3
@@ -139,17 +140,31 @@ static int remove_some(const qo_store_lmdb_t *s, apr_time_t until, uint32_t max,
     return rc;
 }
 
+/* How many there may be: when room gets scarce only a few, and no more at all when it would
+ * not do for a session. */
+static int find_limit(const qo_store_lmdb_t *s, uint64_t *limit)
+{
+    int rc = qo_store_lmdb_room_left(&s->fleeting, QO_ROOM_LOGINS);
+
+    *limit = s->max_pending;
+    if (!qo_store_lmdb_room_lacks(rc)) {
+        return rc;
+    }
+    *limit = *limit < QO_PENDING_FEW ? *limit : QO_PENDING_FEW;
+    return qo_store_lmdb_room_left(&s->fleeting, QO_ROOM_SESSION);
+}
+
 /* Keeps the limit; after it was lowered, in steps that hold nobody up. */
 static int make_room(const qo_store_lmdb_t *s, MDB_txn *txn)
 {
-    uint64_t logins, excess;
+    uint64_t logins, excess, limit;
     uint32_t removed;
     int rc = qo_store_lmdb_env_count(txn, s->fleeting.db[QO_STORE_LMDB_RECORD], &logins);
 
-    if (rc != 0 || logins < s->max_pending) {
+    if (rc != 0 || (rc = find_limit(s, &limit)) != 0 || logins < limit) {
         return rc;
     }
-    excess = logins - s->max_pending + 1;
+    excess = logins - limit + 1;
     return remove_oldest(s, txn, APR_INT64_MAX,
                          excess < QO_SWEEP_BATCH ? excess : QO_SWEEP_BATCH, &removed);
 }
@@ -206,6 +221,10 @@ static qo_status_t pending_put(qo_store_t *store, const qo_hash_t *key, qo_bytes
             break;
         }
         rc = qo_store_lmdb_env_end(txn, insert(s, txn, key, &login, now));
+    }
+    if (qo_store_lmdb_room_lacks(rc)) {
+        return qo_store_lmdb_room_refuse(s, err, QO_E_STORE_UNAVAILABLE, "new login",
+                                         QO_ROOM_SESSION, rc);
     }
     return qo_store_lmdb_env_answer(err, "pending_put", rc);
 }
@@ -279,7 +298,7 @@ static qo_status_t sweep(qo_store_t *store, apr_time_t now, uint32_t max, bool *
         return QO_E_STORE_UNAVAILABLE;
     }
     if ((rc = qo_store_lmdb_env_check_readers(s)) == 0 &&
-        (rc = qo_store_lmdb_session_sweep(s, now, max, more)) == 0 &&
+        (rc = qo_store_lmdb_sweep_sessions(s, now, max, more)) == 0 &&
         (rc = remove_some(s, now, max, &removed)) == 0) {
         *more = *more || removed == max;
     }
@@ -344,7 +363,9 @@ static qo_status_t prepare(qo_store_t **out, apr_pool_t *p, const qo_store_setup
                         "the session store's directory must be an absolute path");
     }
     dir = apr_pstrdup(p, dir);
-    status = qo_store_lmdb_dir_prepare(p, dir, setup->uid, setup->gid, err);
+    s->as_it_is = setup->as_it_is;
+    status = s->as_it_is ? QO_OK
+                         : qo_store_lmdb_dir_prepare(p, dir, setup->uid, setup->gid, err);
     s->dir = status == QO_OK ? dir : NULL;
     return status;
 }
@@ -367,6 +388,18 @@ static apr_status_t detach(void *store)
     return APR_SUCCESS;
 }
 
+static qo_status_t cannot_open(const qo_store_lmdb_t *s, int rc, qo_err_t *err)
+{
+    if (rc == ESTALE) {
+        return qo_error(err, QO_E_STORE_UNAVAILABLE,
+                        "lmdb: the store in %s was last used before the machine was "
+                        "started: start httpd first",
+                        s->dir);
+    }
+    return qo_error(err, QO_E_STORE_UNAVAILABLE, "lmdb: cannot open the store in %s: %s",
+                    s->dir, mdb_strerror(rc));
+}
+
 static qo_status_t attach(qo_store_t *store, apr_pool_t *p, qo_err_t *err)
 {
     qo_store_lmdb_t *s = (qo_store_lmdb_t *)store;
@@ -381,6 +414,8 @@ static qo_status_t attach(qo_store_t *store, apr_pool_t *p, qo_err_t *err)
     }
     s->paths[0] = apr_pstrcat(p, s->dir, "/", qo_store_lmdb_sessions.file, NULL);
     s->paths[1] = apr_pstrcat(p, s->dir, "/", qo_store_lmdb_volatile.file, NULL);
+    s->locks[0] = apr_pstrcat(p, s->paths[0], "-lock", NULL);
+    s->locks[1] = apr_pstrcat(p, s->paths[1], "-lock", NULL);
     s->scratch = apr_palloc(p, QO_LIMIT_RECORD);
     if (pthread_mutex_init(&s->opening, NULL) != 0) {
         return qo_error(err, QO_E_STORE_UNAVAILABLE, "lmdb: no mutex can be had");
@@ -388,10 +423,7 @@ static qo_status_t attach(qo_store_t *store, apr_pool_t *p, qo_err_t *err)
     s->process = getpid();
     apr_pool_cleanup_register(p, s, detach, apr_pool_cleanup_null);
     rc = qo_store_lmdb_env_open_all(s);
-    return rc == 0 ? QO_OK
-                   : qo_error(err, QO_E_STORE_UNAVAILABLE,
-                              "lmdb: cannot open the store in %s: %s", s->dir,
-                              mdb_strerror(rc));
+    return rc == 0 ? QO_OK : cannot_open(s, rc, err);
 }
 
 const qo_store_provider_t qo_store_lmdb_provider = {
@@ -406,7 +438,10 @@ const qo_store_provider_t qo_store_lmdb_provider = {
     .session_get = qo_store_lmdb_session_get,
     .session_replace = qo_store_lmdb_session_replace,
     .session_delete = qo_store_lmdb_session_delete,
-    .touch = qo_store_lmdb_session_touch,
+    .lease_acquire = qo_store_lmdb_lease_acquire,
+    .lease_release = qo_store_lmdb_lease_release,
+    .touch = qo_store_lmdb_touch,
     .sweep = sweep,
     .status = status,
+    .session_walk = qo_store_lmdb_session_walk,
 };

@@ -265,3 +265,38 @@ qo_status_t qo_store_lmdb_dir_prepare(apr_pool_t *p, const char *dir, long uid, 
     }
     return status;
 }
+
+/* -- beside the server ----------------------------------------------------------------- */
+
+int qo_store_lmdb_dir_enter(qo_store_lmdb_rights_t *before, const char *dir)
+{
+    struct stat st;
+
+    *before = (qo_store_lmdb_rights_t){geteuid(), getegid()};
+    if (stat(dir, &st) != 0) {
+        return errno;
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        return ENOTDIR;
+    }
+    if (before->uid != 0 || st.st_uid == 0) {
+        return 0; /* the rights we have will do, or must */
+    }
+    if (setegid(st.st_gid) != 0) {
+        return errno;
+    }
+    if (seteuid(st.st_uid) != 0) {
+        int rc = errno;
+
+        return setegid(before->gid) != 0 ? errno : rc;
+    }
+    return 0;
+}
+
+int qo_store_lmdb_dir_leave(const qo_store_lmdb_rights_t *before)
+{
+    if (before->uid == geteuid()) {
+        return 0;
+    }
+    return seteuid(before->uid) != 0 || setegid(before->gid) != 0 ? errno : 0;
+}

@@ -21,19 +21,20 @@
  * the file, and a full disk would be a SIGBUS. MDB_NOMETASYNC costs, in a crash of the
  * machine, at most the last commit; the calls that may not lose it sync once more. */
 const qo_store_lmdb_kind_t qo_store_lmdb_sessions = {
-    "sessions.mdb",     "qonto sessions 1",
-    SESSIONS_MAP,       MDB_NOSUBDIR | MDB_NOTLS | MDB_NOMETASYNC | MDB_NORDAHEAD,
-    QO_STORE_LMDB_SEEN, false};
+    .file = "sessions.mdb",
+    .format = "qonto sessions 2",
+    .map_size = SESSIONS_MAP,
+    .flags = MDB_NOSUBDIR | MDB_NOTLS | MDB_NOMETASYNC | MDB_NORDAHEAD,
+    .per_boot = false,
+    .databases = {"meta", "record", "order", "tomb"}};
 
-const qo_store_lmdb_kind_t qo_store_lmdb_volatile = {"volatile.mdb",
-                                                     "qonto volatile 1",
-                                                     VOLATILE_MAP,
-                                                     MDB_NOSUBDIR | MDB_NOTLS | MDB_NOSYNC,
-                                                     QO_STORE_LMDB_DATABASES,
-                                                     true};
-
-static const char *const NAMES[QO_STORE_LMDB_DATABASES] = {"meta", "record", "order",
-                                                           "seen"};
+const qo_store_lmdb_kind_t qo_store_lmdb_volatile = {
+    .file = "volatile.mdb",
+    .format = "qonto volatile 2",
+    .map_size = VOLATILE_MAP,
+    .flags = MDB_NOSUBDIR | MDB_NOTLS | MDB_NOSYNC,
+    .per_boot = true,
+    .databases = {"meta", "record", "order", "seen", "lease"}};
 
 static MDB_val text(const char *words)
 {
@@ -63,7 +64,7 @@ static int open_file(MDB_env **out, const qo_store_lmdb_kind_t *kind, const char
         return rc;
     }
     if ((rc = mdb_env_set_maxreaders(env, READERS)) != 0 ||
-        (rc = mdb_env_set_maxdbs(env, kind->databases)) != 0 ||
+        (rc = mdb_env_set_maxdbs(env, QO_STORE_LMDB_DATABASES)) != 0 ||
         (rc = mdb_env_set_mapsize(env, kind->map_size)) != 0 ||
         (rc = mdb_env_open(env, path, flags, 0600)) != 0) {
         mdb_env_close(env);
@@ -78,8 +79,8 @@ static int open_databases(qo_store_lmdb_env_t *env, const qo_store_lmdb_kind_t *
 {
     int rc = 0;
 
-    for (unsigned int i = 0; i < kind->databases && rc == 0; i++) {
-        rc = mdb_dbi_open(txn, NAMES[i], flags, &env->db[i]);
+    for (unsigned int i = 0; kind->databases[i] != NULL && rc == 0; i++) {
+        rc = mdb_dbi_open(txn, kind->databases[i], flags, &env->db[i]);
     }
     return rc;
 }
@@ -177,7 +178,7 @@ int qo_store_lmdb_env_open(qo_store_lmdb_env_t *out, const qo_store_lmdb_kind_t 
 
     memset(out, 0, sizeof(*out));
     /* mdb_env_open would make an empty file where one has been removed. */
-    if (access(path, R_OK | W_OK) != 0) {
+    if (faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) != 0) {
         return errno;
     }
     rc = open_file(&out->env, kind, path, kind->flags);
@@ -304,7 +305,7 @@ int qo_store_lmdb_env_walk(const qo_store_lmdb_env_t *env, const qo_store_lmdb_k
     for (MDB_dbi dbi = 0; dbi < 2 && rc == 0; dbi++) {
         rc = walk_database(txn, dbi);
     }
-    for (unsigned int i = 0; i < kind->databases && rc == 0; i++) {
+    for (unsigned int i = 0; kind->databases[i] != NULL && rc == 0; i++) {
         rc = walk_database(txn, env->db[i]);
     }
     mdb_txn_abort(txn);
@@ -384,16 +385,53 @@ int qo_store_lmdb_env_check_readers(const qo_store_lmdb_t *s)
     return rc != 0 ? rc : mdb_reader_check(s->fleeting.env, &dead);
 }
 
-int qo_store_lmdb_env_open_all(qo_store_lmdb_t *s)
+static int open_files(qo_store_lmdb_t *s)
 {
     int rc = qo_store_lmdb_env_open(&s->sessions, &qo_store_lmdb_sessions, s->paths[0]);
 
     if (rc == 0) {
         rc = qo_store_lmdb_env_open(&s->fleeting, &qo_store_lmdb_volatile, s->paths[1]);
     }
-    if (rc == 0) {
-        rc = qo_store_lmdb_env_check_readers(s);
+    return rc != 0 ? rc : qo_store_lmdb_env_check_readers(s);
+}
+
+/* Everything must be there, and nobody has thrown away what a crash of the machine may have
+ * damaged. */
+static int open_as_it_is(qo_store_lmdb_t *s)
+{
+    bool same = true;
+    int rc;
+
+    for (size_t i = 0; i < sizeof(s->locks) / sizeof(s->locks[0]); i++) {
+        if (faccessat(AT_FDCWD, s->locks[i], R_OK | W_OK, AT_EACCESS) != 0) {
+            return errno;
+        }
     }
+    rc = open_files(s);
+    if (rc == 0) {
+        rc = qo_store_lmdb_env_same_boot(&s->fleeting, &same);
+    }
+    return rc == 0 && !same ? ESTALE : rc;
+}
+
+static int open_as_owner(qo_store_lmdb_t *s)
+{
+    qo_store_lmdb_rights_t before;
+    int rc = qo_store_lmdb_dir_enter(&before, s->dir);
+    int left;
+
+    if (rc != 0) {
+        return rc;
+    }
+    rc = open_as_it_is(s);
+    left = qo_store_lmdb_dir_leave(&before);
+    return rc != 0 ? rc : left;
+}
+
+int qo_store_lmdb_env_open_all(qo_store_lmdb_t *s)
+{
+    int rc = s->as_it_is ? open_as_owner(s) : open_files(s);
+
     if (rc != 0) {
         qo_store_lmdb_env_close(&s->sessions);
         qo_store_lmdb_env_close(&s->fleeting);

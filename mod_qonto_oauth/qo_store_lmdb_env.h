@@ -3,17 +3,19 @@
  * competes with them.
  *
  *   sessions.mdb   record  session key -> version, limits, times; sealed value
+ *                  tomb    key of an ended session -> until when nobody may create it
  *                  order   when to look at it again | session key -> nothing
  *   volatile.mdb   record  state key -> created, expires; sealed value
  *                  order   expires | created | state key -> one byte: taken?
  *                  seen    session key -> last touch
- *   both           meta    format, boot (id of the kernel's boot), born (time), swept (how
- *                          far the search for lost touches has come)
+ *                  lease   session key -> qo_lease_encode's record
+ *   both           meta    format, boot (id of the kernel's boot), born (time), and how far
+ *                          the search for lost touches and leases has come
  *
  * They are never committed together; what a crash between two commits leaves behind (a
- * touch without its session) is harmless and swept. Readers take no lock that a writer
- * holds; a read transaction ends before the call does, because LMDB cannot reuse pages that
- * the oldest reader might see.
+ * touch or a lease without its session) is harmless and swept. Readers take no lock that a
+ * writer holds; a read transaction ends before the call does, because LMDB cannot reuse
+ * pages that the oldest reader might see.
  *
  * Functions answer an LMDB or errno code, 0 for success, unless they take a qo_err_t. An
  * environment is open once in a process and never used across a fork: LMDB's locks belong
@@ -30,11 +32,14 @@
 #include <string.h>
 #include <sys/types.h>
 
+/* Databases, by their place in the list of a file. */
 enum {
     QO_STORE_LMDB_META,
     QO_STORE_LMDB_RECORD,
     QO_STORE_LMDB_ORDER,
-    QO_STORE_LMDB_SEEN, /* volatile only */
+    QO_STORE_LMDB_TOMB, /* sessions.mdb ends here */
+    QO_STORE_LMDB_SEEN = QO_STORE_LMDB_TOMB,
+    QO_STORE_LMDB_LEASE,
     QO_STORE_LMDB_DATABASES
 };
 
@@ -43,8 +48,8 @@ typedef struct {
     const char *format; /* what its meta database must say */
     size_t map_size;    /* address space, not disk: the file grows as it is used */
     unsigned int flags;
-    unsigned int databases; /* how many of the list above it has */
-    bool per_boot;          /* not to be trusted after a crash of the machine */
+    bool per_boot; /* not to be trusted after a crash of the machine */
+    const char *databases[QO_STORE_LMDB_DATABASES + 1]; /* their names, up to a NULL */
 } qo_store_lmdb_kind_t;
 
 extern const qo_store_lmdb_kind_t qo_store_lmdb_sessions;
@@ -95,18 +100,21 @@ typedef struct {
     const char *dir; /* NULL unless it was prepared */
     uint64_t max_sessions;
     uint64_t max_pending;
+    bool as_it_is; /* opened by a tool, with the rights of the directory's owner */
     /* The process that attached it, which may open it later if it cannot at once. */
     _Atomic pid_t process;
     pthread_mutex_t opening;
     apr_time_t tried;
     const char *paths[2];
-    _Atomic pid_t owner; /* the process that has it open; 0 = none */
+    const char *locks[2]; /* the files LMDB puts beside them */
+    _Atomic pid_t owner;  /* the process that has it open; 0 = none */
     qo_store_lmdb_env_t sessions;
     qo_store_lmdb_env_t fleeting; /* volatile.mdb */
     unsigned char *scratch; /* one value; for the holder of the sessions' write lock */
 } qo_store_lmdb_t;
 
-/* Opens the files of an attached store; 0 or why not. One thread at a time. */
+/* Opens the files of an attached store; 0 or why not (ESTALE: as they are, they may be
+ * damaged by a crash of the machine). One thread at a time. */
 int qo_store_lmdb_env_open_all(qo_store_lmdb_t *s) QO_MUST_CHECK;
 
 /* Frees what killed processes still hold of the reader tables. */
@@ -118,6 +126,62 @@ int qo_store_lmdb_env_check_readers(const qo_store_lmdb_t *s) QO_MUST_CHECK;
 qo_store_lmdb_t *qo_store_lmdb_env_usable(qo_store_t *store, qo_err_t *err) QO_MUST_CHECK;
 /* The port's answer: MDB_NOTFOUND and MDB_KEYEXIST have one, all else is UNAVAILABLE. */
 qo_status_t qo_store_lmdb_env_answer(qo_err_t *err, const char *doing, int rc);
+
+/* -- room (qo_store_lmdb_room.c) ------------------------------------------------------- */
+
+/* Are `need` bytes left for what will be written to this file? MDB_MAP_FULL: not in its
+ * map; ENOSPC: not on its file system. Not within a transaction that has written. */
+int qo_store_lmdb_room_left(const qo_store_lmdb_env_t *env, uint64_t need) QO_MUST_CHECK;
+/* Is that what `rc` means, from room_left or from a write? */
+bool qo_store_lmdb_room_lacks(int rc);
+/* Returns `status`, with a sentence on what cannot be done when `need` bytes are not left.
+ */
+qo_status_t qo_store_lmdb_room_refuse(const qo_store_lmdb_t *s, qo_err_t *err,
+                                      qo_status_t status, const char *what, uint64_t need,
+                                      int rc);
+
+/* -- sessions -------------------------------------------------------------------------- */
+
+/* A session as it is stored. */
+typedef struct {
+    uint64_t version;
+    apr_time_t expires;
+    uint32_t idle;
+    apr_time_t changed; /* when it was created or last replaced: a sign of life as well */
+    apr_time_t due;     /* where it stands in `order` */
+    qo_bytes_t value;   /* in the file: good until the transaction writes or ends */
+} qo_store_lmdb_record_t;
+
+/* qo_store_lmdb_record.c. A record that does not parse is damaged and counts as none:
+ * UNAVAILABLE would lock its visitor out for ever. */
+int qo_store_lmdb_record_parse(qo_store_lmdb_record_t *out,
+                               const MDB_val *stored) QO_MUST_CHECK;
+int qo_store_lmdb_record_find(const qo_store_lmdb_t *s, MDB_txn *txn, const qo_hash_t *key,
+                              qo_store_lmdb_record_t *out) QO_MUST_CHECK;
+/* The session if it is alive, else MDB_NOTFOUND. */
+int qo_store_lmdb_record_alive(const qo_store_lmdb_t *s, MDB_txn *txn, const qo_hash_t *key,
+                               apr_time_t touch, apr_time_t now,
+                               qo_store_lmdb_record_t *out) QO_MUST_CHECK;
+int qo_store_lmdb_record_write(const qo_store_lmdb_t *s, MDB_txn *txn, const qo_hash_t *key,
+                               const qo_store_lmdb_record_t *record) QO_MUST_CHECK;
+/* The sign of life that counts, and the end that follows from it. */
+apr_time_t qo_store_lmdb_record_seen(const qo_store_lmdb_record_t *record, apr_time_t touch,
+                                     apr_time_t now);
+apr_time_t qo_store_lmdb_record_end(const qo_store_lmdb_record_t *record, apr_time_t seen);
+
+/* Entries of `order`: time, key. */
+#define QO_STORE_LMDB_DUE_LEN (8 + QO_HASH_LEN)
+int qo_store_lmdb_record_enlist(const qo_store_lmdb_t *s, MDB_txn *txn,
+                                const qo_hash_t *key, apr_time_t due) QO_MUST_CHECK;
+int qo_store_lmdb_record_strike(const qo_store_lmdb_t *s, MDB_txn *txn,
+                                const qo_hash_t *key, apr_time_t due) QO_MUST_CHECK;
+
+/* Tombstones. They are no sessions, so they have a database of their own. */
+int qo_store_lmdb_record_find_tomb(const qo_store_lmdb_t *s, MDB_txn *txn,
+                                   const qo_hash_t *key, apr_time_t *until) QO_MUST_CHECK;
+/* In place of the record and its entry, which are gone already. */
+int qo_store_lmdb_record_bury(const qo_store_lmdb_t *s, MDB_txn *txn, const qo_hash_t *key,
+                              apr_time_t until) QO_MUST_CHECK;
 
 /* qo_store_lmdb_session.c: the port's calls of these names. */
 qo_status_t qo_store_lmdb_session_create(qo_store_t *store, const qo_hash_t *key,
@@ -131,16 +195,14 @@ qo_status_t qo_store_lmdb_session_replace(qo_store_t *store, const qo_hash_t *ke
                                           apr_time_t now, qo_err_t *err);
 qo_status_t qo_store_lmdb_session_delete(qo_store_t *store, const qo_hash_t *key,
                                          uint64_t version, apr_time_t now, qo_err_t *err);
-qo_status_t qo_store_lmdb_session_touch(qo_store_t *store, const qo_hash_t *key,
-                                        apr_time_t now, qo_err_t *err);
-/* Removes dead sessions with their touches, and lost touches. */
-int qo_store_lmdb_session_sweep(qo_store_lmdb_t *s, apr_time_t now, uint32_t max,
-                                bool *more) QO_MUST_CHECK;
+qo_status_t qo_store_lmdb_session_walk(qo_store_t *store, apr_pool_t *p,
+                                       qo_store_cursor_t *cursor, qo_store_visit_t visit,
+                                       void *data, apr_time_t now, qo_err_t *err);
 
-/* -- the last touches (qo_store_lmdb_touch.c) ------------------------------------------ */
+/* -- what volatile.mdb knows of a session ---------------------------------------------- */
 
-/* The last touch; where none is known, the birth of the file that would know: losing it
- * must not end sessions. */
+/* qo_store_lmdb_touch.c. The last touch; where none is known, the birth of the file that
+ * would know: losing it must not end sessions. */
 int qo_store_lmdb_touch_find(const qo_store_lmdb_t *s, MDB_txn *txn, const qo_hash_t *key,
                              apr_time_t *out) QO_MUST_CHECK;
 /* The same, in a transaction of its own. */
@@ -148,12 +210,33 @@ int qo_store_lmdb_touch_read(const qo_store_lmdb_t *s, const qo_hash_t *key,
                              apr_time_t *out) QO_MUST_CHECK;
 int qo_store_lmdb_touch_write(const qo_store_lmdb_t *s, MDB_txn *txn, const qo_hash_t *key,
                               apr_time_t now) QO_MUST_CHECK;
-/* Answers nothing: a touch that stays without its session is swept later. */
+/* Is the session alive? In a transaction of volatile.mdb: in a writing one the answer holds
+ * until its end, as session_delete commits first and only then waits for that lock to drop
+ * what is here. */
+int qo_store_lmdb_touch_session(const qo_store_lmdb_t *s, MDB_txn *txn,
+                                const qo_hash_t *key, apr_time_t now) QO_MUST_CHECK;
+/* Drops touches and leases of sessions that are gone. Answers nothing: what stays without
+ * its session is swept later. */
 void qo_store_lmdb_touch_forget(const qo_store_lmdb_t *s, const qo_hash_t *keys,
                                 uint32_t count);
-/* Removes touches without a session. So rare that a slow walk round all of them, `max` at
- * each call, is enough. */
-int qo_store_lmdb_touch_sweep(const qo_store_lmdb_t *s, uint32_t max) QO_MUST_CHECK;
+/* The port's call. */
+qo_status_t qo_store_lmdb_touch(qo_store_t *store, const qo_hash_t *key, apr_time_t now,
+                                qo_err_t *err);
+
+/* qo_store_lmdb_lease.c: the port's calls of these names. */
+qo_status_t qo_store_lmdb_lease_acquire(qo_store_t *store, const qo_hash_t *key,
+                                        qo_lease_t *lease, apr_time_t life, apr_time_t now,
+                                        qo_err_t *err);
+qo_status_t qo_store_lmdb_lease_release(qo_store_t *store, const qo_hash_t *key,
+                                        const qo_lease_t *lease, qo_status_t why,
+                                        apr_time_t wait, qo_err_t *err);
+/* Is a lease's record worth nothing any more? */
+bool qo_store_lmdb_lease_spent(const MDB_val *stored, apr_time_t clock);
+
+/* qo_store_lmdb_sweep.c: removes dead sessions and tombstones with what belongs to them,
+ * and touches and leases that nothing belongs to. */
+int qo_store_lmdb_sweep_sessions(qo_store_lmdb_t *s, apr_time_t now, uint32_t max,
+                                 bool *more) QO_MUST_CHECK;
 
 /* -- in the parent --------------------------------------------------------------------- */
 
@@ -191,6 +274,17 @@ void qo_store_lmdb_check(const qo_store_lmdb_place_t *place,
  * process. */
 qo_status_t qo_store_lmdb_dir_prepare(apr_pool_t *p, const char *dir, long uid, long gid,
                                       qo_err_t *err) QO_MUST_CHECK;
+
+/* For a tool that may run as root: from enter to leave this process makes and opens files
+ * with the rights of the directory's owner, so that LMDB's lock files never get an owner
+ * who locks the server out, and a link in the directory leads no further than that user
+ * could go. errno codes. */
+typedef struct {
+    uid_t uid;
+    gid_t gid;
+} qo_store_lmdb_rights_t;
+int qo_store_lmdb_dir_enter(qo_store_lmdb_rights_t *before, const char *dir) QO_MUST_CHECK;
+int qo_store_lmdb_dir_leave(const qo_store_lmdb_rights_t *before) QO_MUST_CHECK;
 
 /* Numbers are big-endian, so that keys sort by them. */
 static inline void qo_store_lmdb_put64(void *at, uint64_t value)

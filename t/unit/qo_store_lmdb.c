@@ -3,6 +3,7 @@
 #include "qo_store_lmdb.h"
 #include "qo_store_lmdb_env.h"
 
+#include "store_port.h"
 #include "tap.h"
 
 #include <apr_file_io.h>
@@ -137,11 +138,11 @@ static qo_status_t touch(qo_store_t *s, uint32_t n, int now)
     return L->touch(s, &key, after(now), NULL);
 }
 
-static qo_status_t delete (qo_store_t *s, uint32_t n)
+static qo_status_t delete_at(qo_store_t *s, uint32_t n, int now)
 {
     qo_hash_t key = key_of(n);
 
-    return L->session_delete(s, &key, QO_STORE_ANY, 0, NULL);
+    return L->session_delete(s, &key, QO_STORE_ANY, after(now), NULL);
 }
 
 static qo_status_t replace(qo_store_t *s, uint32_t n, uint64_t version, const char *text,
@@ -235,28 +236,17 @@ static void remove_all(const char *dir)
 
 /* -- the port -------------------------------------------------------------------------- */
 
-static void test_pending(void)
+static void test_port(void)
 {
     apr_pool_t *p = new_pool();
-    qo_store_t *s = open_store(p, "pending");
-    bool taken = true;
+    store_port_t port = {.provider = L, .pool = p, .now = t0, .walks = true};
 
-    tap_int(get_login(s, 1, &taken, 0), QO_E_NOT_FOUND, "an unknown login is not found");
-    tap_int(take(s, 1, 0), QO_E_NOT_FOUND, "nor taken");
-    tap_int(put(s, 1, 60, 0), QO_OK, "a login is put");
-    tap_int(put(s, 1, 60, 0), QO_E_CONFLICT, "and not put over");
-    tap_int(get_login(s, 1, &taken, 1), QO_OK, "it is read");
-    tap_ok(!taken, "and was not taken");
-    tap_int(take(s, 1, 1), QO_OK, "it is taken");
-    tap_int(take(s, 1, 1), QO_E_CONFLICT, "once");
-    tap_int(get_login(s, 1, &taken, 59), QO_OK, "and stays readable");
-    tap_ok(taken, "as taken");
-    tap_int(get_login(s, 1, &taken, 60), QO_E_NOT_FOUND, "until it expires");
-    tap_int(take(s, 1, 60), QO_E_NOT_FOUND, "an expired one is not taken");
-    tap_int(put(s, 1, 120, 60), QO_OK, "and can be put again");
-    tap_int(get_login(s, 1, &taken, 61), QO_OK, "is read");
-    tap_ok(!taken, "and is a new one");
-    tap_int((long long)status_of(s).pending, 1, "one login is counted");
+    port.store = open_store(p, "port");
+    store_port(&port);
+    port.store = open_limited(p, "flood", 0, 10);
+    store_port_flood(&port, 10);
+    port.store = open_limited(p, "full", 5, 0);
+    store_port_full(&port, 5);
     apr_pool_destroy(p);
 }
 
@@ -264,20 +254,13 @@ static void test_pending_limit(void)
 {
     apr_pool_t *p = new_pool();
     qo_store_t *s = open_limited(p, "pending-limit", 0, 10);
-    int refused = 0, kept = 0;
     bool taken;
 
-    tap_int(create(s, 999, "v", 9000, 0, 0), QO_OK, "a session beside the logins");
     for (uint32_t n = 0; n < 25; n++) {
-        refused += put(s, n, 1000, (int)n) != QO_OK;
+        (void)put(s, n, 1000, (int)n);
     }
-    tap_int(refused, 0, "no login is refused");
-    tap_int((long long)status_of(s).pending, 10, "their number is bounded");
-    for (uint32_t n = 15; n < 25; n++) {
-        kept += get_login(s, n, &taken, 30) == QO_OK;
-    }
-    tap_int(kept, 10, "the newest are kept, the oldest evicted");
-    tap_int(get(s, 999, 30), QO_OK, "the session is not");
+    tap_int((long long)status_of(s).pending, 10, "exactly as many logins as the limit");
+    tap_int(get_login(s, 15, &taken, 30), QO_OK, "the newest of them");
     apr_pool_destroy(p);
 
     p = new_pool();
@@ -288,82 +271,23 @@ static void test_pending_limit(void)
     apr_pool_destroy(p);
 }
 
-static void test_sessions(void)
+/* The sweeper moves a living session through a buffer of its own. */
+static void test_longest(void)
 {
     apr_pool_t *p = new_pool();
-    qo_store_t *s = open_store(p, "sessions");
-    qo_hash_t key = key_of(1);
-    qo_store_meta_t meta;
-    qo_bytes_t value;
-
-    tap_int(get(s, 1, 0), QO_E_NOT_FOUND, "an unknown session is not found");
-    tap_int(replace(s, 1, 1, "w", 0), QO_E_NOT_FOUND, "nor replaced");
-    tap_int(delete (s, 1), QO_E_NOT_FOUND, "nor deleted");
-    tap_int(touch(s, 1, 0), QO_E_NOT_FOUND, "nor touched");
-    tap_int(create(s, 1, "first", 1000, 100, 0), QO_OK, "a session is created");
-    tap_int(create(s, 1, "other", 1000, 100, 1), QO_E_CONFLICT, "once");
-    tap_int(L->session_get(s, p, &key, &value, &meta, after(5), NULL), QO_OK, "and read");
-    tap_ok(same(value, "first"), "with its value");
-    tap_int((long long)meta.version, 1, "version 1");
-    tap_ok(meta.expires == after(1000) && meta.idle == 100, "its limits");
-    tap_ok(meta.last_seen == after(0), "and seen when it was created");
-
-    tap_int(replace(s, 1, 2, "w", 10), QO_E_CONFLICT, "a wrong version replaces nothing");
-    tap_int(replace(s, 1, 1, "a longer second value", 10), QO_OK, "the right one does");
-    tap_int(replace(s, 1, 1, "w", 10), QO_E_CONFLICT, "once");
-    tap_int(L->session_get(s, p, &key, &value, &meta, after(15), NULL), QO_OK,
-            "read again");
-    tap_ok(same(value, "a longer second value"), "the new value");
-    tap_int((long long)meta.version, 2, "version 2");
-    tap_ok(meta.expires == after(1000) && meta.idle == 100, "same limits");
-    tap_ok(meta.last_seen == after(10), "seen when it was replaced");
-
-    tap_int(touch(s, 1, 20), QO_OK, "it is touched");
-    tap_int(L->session_get(s, p, &key, &value, &meta, after(25), NULL), QO_OK,
-            "read again");
-    tap_ok(meta.last_seen == after(20), "seen when it was touched");
-    tap_int(L->session_get(s, p, &key, &value, &meta, after(18), NULL), QO_OK,
-            "read with a clock set back");
-    tap_ok(meta.last_seen == after(18), "never seen in the future");
-
-    tap_int(delete (s, 1), QO_OK, "it is deleted");
-    tap_int(get(s, 1, 25), QO_E_NOT_FOUND, "and gone");
-    tap_int(replace(s, 1, 2, "w", 25), QO_E_NOT_FOUND, "replace does not bring it back");
-    tap_int(touch(s, 1, 25), QO_E_NOT_FOUND, "nor touch");
-    tap_int(create(s, 2, "", 1000, 0, 0), QO_OK, "an empty value");
-    key = key_of(2);
-    tap_int(L->session_get(s, p, &key, &value, &meta, after(1), NULL), QO_OK, "is kept");
-    tap_int((long long)value.len, 0, "as it is");
-    tap_ok(status_of(s).sessions == 1 && status_of(s).bytes > 0, "status counts");
-    apr_pool_destroy(p);
-}
-
-static void test_sizes(void)
-{
-    apr_pool_t *p = new_pool();
-    qo_store_t *s = open_store(p, "sizes");
+    qo_store_t *s = open_store(p, "longest");
     qo_hash_t key = key_of(1);
     qo_bytes_t value = {apr_palloc(p, QO_LIMIT_RECORD), QO_LIMIT_RECORD}, got;
-    qo_bytes_t big = {apr_pcalloc(p, QO_LIMIT_RECORD + 1), QO_LIMIT_RECORD + 1};
     qo_store_meta_t meta;
-    qo_err_t err = {.detail = ""};
     bool more;
 
     memset(value.data, 7, value.len);
-    tap_int(L->session_create(s, &key, value, after(1000), 50, after(0), &err), QO_OK,
-            "the longest value is kept");
+    tap_int(L->session_create(s, &key, value, after(1000), 50, after(0), NULL), QO_OK,
+            "the longest value");
     tap_int(touch(s, 1, 40), QO_OK, "touched");
-    tap_int(L->sweep(s, after(60), 100, &more, NULL), QO_OK, "and moved on by the sweeper");
-    tap_int(L->session_get(s, p, &key, &got, &meta, after(60), &err), QO_OK, "read");
+    tap_int(L->sweep(s, after(60), 100, &more, NULL), QO_OK, "is moved on by the sweeper");
+    tap_int(L->session_get(s, p, &key, &got, &meta, after(60), NULL), QO_OK, "and read");
     tap_ok(got.len == value.len && memcmp(got.data, value.data, got.len) == 0, "unchanged");
-    tap_int(L->session_replace(s, &key, 1, big, after(60), &err), QO_E_STORE_UNAVAILABLE,
-            "a longer one is refused by replace");
-    key = key_of(2);
-    tap_int(L->session_create(s, &key, big, after(1000), 0, after(0), &err),
-            QO_E_STORE_UNAVAILABLE, "by create");
-    tap_int(L->pending_put(s, &key, big, after(1000), after(0), &err),
-            QO_E_STORE_UNAVAILABLE, "and by put");
-    tap_ok(strstr(err.detail, "pending_put") != NULL, "which says who: %s", err.detail);
     apr_pool_destroy(p);
 }
 
@@ -439,15 +363,24 @@ static void test_sweep(void)
     tap_int((long long)entries(s, true, QO_STORE_LMDB_ORDER), 30, "one entry each is left");
     tap_int(get(s, 115, 89), QO_OK, "one that was touched later lives");
     tap_int(replace(s, 115, 1, "still idle", 80), QO_OK, "and goes on");
-    tap_int(delete (s, 116), QO_OK, "another is deleted");
-    tap_int((long long)entries(s, true, QO_STORE_LMDB_ORDER), 29, "with its entry");
+    tap_int(delete_at(s, 116, 70), QO_OK, "another is deleted");
+    tap_int((long long)entries(s, true, QO_STORE_LMDB_ORDER), 30,
+            "its tombstone has an entry in place of its own");
+    tap_int((long long)entries(s, true, QO_STORE_LMDB_TOMB), 1, "there is one tombstone");
     tap_int((long long)entries(s, false, QO_STORE_LMDB_SEEN), 9, "and its touch");
     tap_int(L->sweep(s, after(120), 500, &more, NULL), QO_OK, "sweep after the ends");
     tap_ok(!more && status_of(s).sessions == 1, "leaves one session");
     tap_int(get(s, 115, 120), QO_OK, "the one that was replaced");
     tap_int(L->sweep(s, after(130), 500, &more, NULL), QO_OK, "sweep after its end");
     tap_int((long long)status_of(s).sessions, 0, "leaves none");
-    tap_int((long long)entries(s, true, QO_STORE_LMDB_ORDER), 0, "and no entry");
+    tap_int((long long)entries(s, true, QO_STORE_LMDB_ORDER), 1, "only the tombstone");
+    tap_int(L->sweep(s, after(69 + QO_TOMBSTONE_LIFE), 500, &more, NULL), QO_OK,
+            "sweep before its end");
+    tap_int((long long)entries(s, true, QO_STORE_LMDB_TOMB), 1, "leaves it");
+    tap_int(L->sweep(s, after(70 + QO_TOMBSTONE_LIFE), 500, &more, NULL), QO_OK,
+            "sweep after its end");
+    tap_int((long long)entries(s, true, QO_STORE_LMDB_TOMB), 0, "removes it");
+    tap_int((long long)entries(s, true, QO_STORE_LMDB_ORDER), 0, "and its entry");
     tap_int((long long)entries(s, false, QO_STORE_LMDB_SEEN), 0, "and no touch");
     tap_int((long long)entries(s, false, QO_STORE_LMDB_ORDER), 0, "and no login");
 
@@ -486,35 +419,6 @@ static void test_lost_touches(void)
         (void)L->sweep(s, after(2), 15, &more, NULL);
     }
     tap_int((long long)entries(s, false, QO_STORE_LMDB_SEEN), 30, "the others stay");
-    apr_pool_destroy(p);
-}
-
-static void test_session_limit(void)
-{
-    apr_pool_t *p = new_pool();
-    qo_store_t *s = open_limited(p, "limit", 5, 0);
-    qo_hash_t key = key_of(6);
-    qo_err_t err = {.detail = ""};
-    int created = 0;
-    bool more;
-
-    for (uint32_t n = 0; n < 5; n++) {
-        created += create(s, n, "v", n == 0 ? 10 : 1000, 0, 0) == QO_OK;
-    }
-    tap_int(created, 5, "five sessions");
-    tap_int(L->session_create(s, &key, value_of("v"), after(1000), 0, after(1), &err),
-            QO_E_STORE_FULL, "the sixth is refused");
-    tap_ok(strstr(err.detail, "5 sessions") != NULL, "and told why: %s", err.detail);
-    tap_int(get(s, 1, 1), QO_OK, "the others are read");
-    tap_int(replace(s, 1, 1, "w", 1), QO_OK, "replaced");
-    tap_int(touch(s, 1, 1), QO_OK, "touched");
-    tap_int(put(s, 1, 60, 1), QO_OK, "log-ins go on");
-    tap_int(create(s, 0, "again", 1000, 0, 20), QO_OK, "a dead one may be created anew");
-    tap_int(delete (s, 2), QO_OK, "one is deleted");
-    tap_int(create(s, 6, "v", 1000, 0, 20), QO_OK, "which makes room");
-    tap_int(create(s, 7, "v", 1000, 0, 20), QO_E_STORE_FULL, "for one");
-    tap_int(L->sweep(s, after(1000), 100, &more, NULL), QO_OK, "sweeping");
-    tap_int(create(s, 7, "v", 2000, 0, 1000), QO_OK, "makes room as well");
     apr_pool_destroy(p);
 }
 
@@ -593,7 +497,7 @@ static void test_fork_guard(void)
         good = get(s, 1, 0) == QO_E_STORE_UNAVAILABLE &&
                create(s, 2, "v", 10, 0, 0) == QO_E_STORE_UNAVAILABLE &&
                replace(s, 1, 1, "w", 0) == QO_E_STORE_UNAVAILABLE &&
-               delete (s, 1) == QO_E_STORE_UNAVAILABLE &&
+               delete_at(s, 1, 0) == QO_E_STORE_UNAVAILABLE &&
                touch(s, 1, 0) == QO_E_STORE_UNAVAILABLE &&
                put(s, 1, 10, 0) == QO_E_STORE_UNAVAILABLE &&
                get_login(s, 1, &taken, 0) == QO_E_STORE_UNAVAILABLE &&
@@ -885,7 +789,7 @@ static void set_meta(const char *path, const char *name, const char *text)
     MDB_txn *txn;
     MDB_dbi dbi;
 
-    if (mdb_env_create(&env) != 0 || mdb_env_set_maxdbs(env, 4) != 0 ||
+    if (mdb_env_create(&env) != 0 || mdb_env_set_maxdbs(env, 8) != 0 ||
         mdb_env_open(env, path, MDB_NOSUBDIR, 0600) != 0 ||
         mdb_txn_begin(env, NULL, 0, &txn) != 0 || mdb_dbi_open(txn, "meta", 0, &dbi) != 0 ||
         mdb_put(txn, dbi, &key, &value, 0) != 0 || mdb_txn_commit(txn) != 0) {
@@ -966,7 +870,7 @@ static void test_damaged_record(void)
     tap_int(replace(s, 1, 1, "w", 0), QO_E_NOT_FOUND, "nor replaced");
     tap_int(create(s, 1, "v", 1000, 0, 0), QO_OK, "may be created");
     tap_int(get(s, 1, 1), QO_OK, "and are whole then");
-    tap_int(delete (s, 2), QO_OK, "or are deleted");
+    tap_int(delete_at(s, 2, 0), QO_OK, "or are deleted");
     tap_int((long long)status_of(s).sessions, 2, "so that they are gone");
 
     rc = qo_store_lmdb_env_write(&own->fleeting, &txn);
@@ -1154,14 +1058,12 @@ int main(void)
     }
     base_dir = place;
     t0 = apr_time_now() - apr_time_from_sec(BIRTH);
-    test_pending();
+    test_port();
     test_pending_limit();
-    test_sessions();
-    test_sizes();
+    test_longest();
     test_ends();
     test_sweep();
     test_lost_touches();
-    test_session_limit();
     test_take_race();
     test_fork_guard();
     test_kill();
