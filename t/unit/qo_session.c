@@ -312,11 +312,13 @@ static qo_session_t lived(apr_time_t token_ends, apr_time_t session_ends, bool r
     return session;
 }
 
-/* The state of a session whose access token has `left` microseconds. */
+/* The state of a session whose access token has `left` microseconds, and had a long life.
+ */
 static qo_session_state_t state(apr_time_t left, int margin, bool renewable)
 {
     qo_session_t session = lived(NOW + left, NOW + SECONDS(100000), renewable);
 
+    session.renewed = NOW - SECONDS(100000);
     return qo_session_classify(&session, margin, NOW);
 }
 
@@ -333,6 +335,25 @@ static void check_classify(void)
     tap_int(state(1, 0, true), QO_SESSION_LIVE, "without a margin it is never due");
     tap_int(state(0, 0, true), QO_SESSION_STALE, "but stale");
     tap_int(state(SECONDS(3600), INT_MAX, true), QO_SESSION_DUE, "the widest margin");
+}
+
+/* The margin is never more than half of a token's life, or a short one would be renewed
+ * with each request. */
+static void check_short_life(void)
+{
+    qo_session_t session = lived(NOW + SECONDS(50), NOW + SECONDS(1000), true);
+
+    session.renewed = NOW - SECONDS(50);
+    tap_int(qo_session_classify(&session, 60, NOW), QO_SESSION_LIVE,
+            "with half of its life left it is not due, whatever the margin");
+    tap_int(qo_session_classify(&session, 60, NOW + 1), QO_SESSION_DUE, "with less it is");
+    tap_int(qo_session_classify(&session, 49, NOW + 1), QO_SESSION_LIVE,
+            "unless the margin is less");
+    session.token.expires = session.renewed + 1;
+    tap_int(qo_session_classify(&session, 60, session.renewed), QO_SESSION_LIVE,
+            "a life of a microsecond begins alive");
+    tap_int(qo_session_classify(&session, 60, session.renewed + 1), QO_SESSION_STALE,
+            "and ends");
 }
 
 static void check_not_renewable(void)
@@ -354,6 +375,7 @@ static void check_ended(void)
     for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
         qo_session_t session = lived(NOW + left[i], NOW + 1, true);
 
+        session.renewed = NOW - SECONDS(100000);
         tap_int(qo_session_classify(&session, 60, NOW), want[i], "a microsecond before");
         session.expires = NOW;
         tap_int(qo_session_classify(&session, 60, NOW), QO_SESSION_ENDED, "its end");
@@ -380,6 +402,7 @@ int main(void)
     check_new();
     check_renew();
     check_classify();
+    check_short_life();
     check_not_renewable();
     check_ended();
     apr_pool_destroy(pool);
