@@ -275,6 +275,11 @@ static void test_ends(void)
     tap_int(replace(s, 4, 1, "w", 20), QO_OK, "replaced");
     tap_int(get(s, 4, 49), QO_OK, "lives on as well");
     tap_int(get(s, 4, 50), QO_E_NOT_FOUND, "for its idle time");
+    tap_int(delete_at(s, 4, 50), QO_E_NOT_FOUND, "log-out then comes too late");
+    tap_int(get(s, 4, 30), QO_E_NOT_FOUND, "but a clock set back does not revive it");
+    tap_int(create(s, 5, "v", 1000, 30, 0), QO_OK, "another");
+    tap_int(get(s, 5, 50), QO_E_NOT_FOUND, "idle");
+    tap_int(get(s, 5, 20), QO_OK, "is revived where nobody has ended it");
     apr_pool_destroy(p);
 }
 
@@ -1004,6 +1009,18 @@ static void test_damaged_record(void)
     tap_int(get(s, 1, 1), QO_OK, "and are whole then");
     tap_int(delete_at(s, 2, 0), QO_OK, "or are deleted");
     tap_int((long long)status_of(s).sessions, 2, "so that they are gone");
+    tap_int(create(s, 4, "v", 10, 0, 0), QO_OK, "a session with its entry");
+    rc = qo_store_lmdb_env_write(&own->sessions, &txn);
+    if (rc == 0) {
+        qo_hash_t key = key_of(4);
+
+        rc = qo_store_lmdb_env_put(txn, own->sessions.db[QO_STORE_LMDB_RECORD],
+                                   qo_store_lmdb_key(&key), qo_store_lmdb_val("short", 5));
+    }
+    tap_int(qo_store_lmdb_env_end(txn, rc), 0, "is damaged");
+    tap_int(delete_at(s, 4, 0), QO_OK, "and deleted");
+    tap_int(L->sweep(s, after(20), 10, &more, NULL), QO_OK, "when its entry is swept");
+    tap_int(create(s, 4, "v", 1000, 0, 20), QO_E_CONFLICT, "its tombstone stays");
 
     rc = qo_store_lmdb_env_write(&own->fleeting, &txn);
     if (rc == 0) {
