@@ -105,6 +105,11 @@ $hold->();
 # --- rights ---
 
 if ($> == 0) {
+    my @crowd = write_sessions($dir, $secret, map { ["user$_", 'crowd', 10, 0] } 1 .. 1500);
+    is_deeply rights_of(@store, @key, qw(sessions list)), [((stat $dir)[4]) x 4, ((stat $dir)[5]) x 4, 'groups '],
+        "root gives its rights up for those of the store's owner";
+    is qontoctl(@store, @key, @audit, qw(sessions end --organization crowd))->status, 0, 'a crowd is ended';
+    pop(@crowd)->();
     sign_in($visitor, $rig->url('/app/x'));
     my @before = map { my @stat = stat; "$_ $stat[2] $stat[4] $stat[5]" } sort glob "$dir/*";
     is qontoctl(@store, @key, qw(sessions list))->status, 0, 'root lists';
@@ -128,6 +133,17 @@ if ($> == 0) {
     chmod 0, $dir;
     answers('a closed directory', [@store, @key, qw(sessions list)], 3, qr/Permission denied/i);
     chmod $mode & 0777, $dir;
+}
+
+# Users and groups of the tool while it prints an answer that is too long to be done with.
+sub rights_of (@arguments) {
+    my $pid = open my $pipe, '-|', "$ENV{QO_TOP_BUILDDIR}/qontoctl", @arguments or die "qontoctl: $!\n";
+    sysread $pipe, my $begun, 1;
+    open my $file, '<', "/proc/$pid/status" or die "process $pid: $!\n";
+    my %line = map { /^(\w+):\s+(.*)/ ? ($1, $2) : () } <$file>;
+    1 while <$pipe>;
+    close $pipe;
+    return [split(' ', $line{Uid}), split(' ', $line{Gid}), "groups $line{Groups}"];
 }
 
 # --- stores that are none ---
