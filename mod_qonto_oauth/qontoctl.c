@@ -67,10 +67,10 @@ int main(int argc, const char *const *argv)
 
     qontoctl_print_start();
     if (apr_initialize() != APR_SUCCESS || apr_pool_create(&p, NULL) != APR_SUCCESS) {
-        return qontoctl_print_error(QONTOCTL_TROUBLE, "out of memory");
+        return (int)qontoctl_print_error(QONTOCTL_TROUBLE, "out of memory");
     }
     code = qontoctl_print_end(start(p, argc, argv));
     apr_pool_destroy(p);
     apr_terminate();
-    return code;
+    return (int)code;
 }

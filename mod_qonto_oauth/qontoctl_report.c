@@ -230,7 +230,8 @@ static apr_array_header_t *sorted(const stats_t *stats)
 static void stats_text(const stats_t *stats, const qo_store_status_t *status,
                        apr_time_t now)
 {
-    const apr_array_header_t *list = sorted(stats);
+    const apr_array_header_t *organizations = sorted(stats);
+    const organization_t *const *list = (const void *)organizations->elts;
 
     qontoctl_print_line("%-24s%" APR_UINT64_T_FMT, "sessions", stats->sessions);
     qontoctl_print_line("%-24s%" APR_UINT64_T_FMT, SEALED, stats->sealed);
@@ -241,25 +242,24 @@ static void stats_text(const stats_t *stats, const qo_store_status_t *status,
                             qontoctl_print_span(stats->p, now - stats->oldest),
                             stats->oldest_id);
     }
-    for (int i = 0; i < list->nelts; i++) {
-        const organization_t *one = APR_ARRAY_IDX(list, i, const organization_t *);
-
+    for (int i = 0; i < organizations->nelts; i++) {
         qontoctl_print_line("of organization %s  %" APR_UINT64_T_FMT,
-                            qontoctl_print_clean(stats->p, one->name, NULL), one->sessions);
+                            qontoctl_print_clean(stats->p, list[i]->name, NULL),
+                            list[i]->sessions);
     }
 }
 
 static void stats_json(const stats_t *stats, const qo_store_status_t *status)
 {
-    const apr_array_header_t *list = sorted(stats);
-    apr_array_header_t *parts = apr_array_make(stats->p, list->nelts, sizeof(const char *));
+    const apr_array_header_t *organizations = sorted(stats);
+    const organization_t *const *list = (const void *)organizations->elts;
+    apr_array_header_t *parts =
+        apr_array_make(stats->p, organizations->nelts, sizeof(const char *));
 
-    for (int i = 0; i < list->nelts; i++) {
-        const organization_t *one = APR_ARRAY_IDX(list, i, const organization_t *);
-
+    for (int i = 0; i < organizations->nelts; i++) {
         APR_ARRAY_PUSH(parts, const char *) = apr_psprintf(
             stats->p, "{\"organization\":%s,\"sessions\":%" APR_UINT64_T_FMT "}",
-            qo_json_quote(stats->p, one->name), one->sessions);
+            qo_json_quote(stats->p, list[i]->name), list[i]->sessions);
     }
     qontoctl_print_line(
         "{\"sessions\":%" APR_UINT64_T_FMT ",\"sealed_with_another_key\":%" APR_UINT64_T_FMT

@@ -61,8 +61,8 @@ static const char *known(const char *word)
 
 static void write_one(work_t *work, const char *line)
 {
-    char user[1024], organization[1024];
-    unsigned long age, idle;
+    char user[1024] = "", organization[1024] = "";
+    unsigned long age = 0, idle = 0;
     qo_token_t token = {.access = "not-a-token", .refresh = "nor-this", .scope = "x"};
     apr_time_t now = apr_time_now();
     qo_hash_t *key = &work->keys[work->count++];
