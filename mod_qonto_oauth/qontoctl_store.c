@@ -4,6 +4,7 @@
 #include "qo_keyfile.h"
 #include "qo_secret.h"
 #include "qo_store_lmdb.h"
+#include "qo_store_redis.h"
 
 #include <apr_strings.h>
 
@@ -84,23 +85,27 @@ static bool has_password(const char *spec)
     return host != NULL && colon != NULL && colon < host;
 }
 
-static bool is_redis(const char *spec)
+static qontoctl_exit_t find_redis(place_t *out, apr_pool_t *p, const char *spec,
+                                  bool exposed)
 {
-    return begins(spec, "redis://") || begins(spec, "rediss://") ||
-           begins(spec, "redis+unix://");
-}
+    const char *mistake = qo_store_redis_check(p, spec);
 
-/* The Redis provider belongs here, as soon as there is one. */
-static qontoctl_exit_t find_redis(place_t *out, const char *spec, bool exposed)
-{
-    (void)out;
     if (exposed && has_password(spec)) {
         return qontoctl_print_error(
             QONTOCTL_USAGE,
             "a password on the command line can be read by everybody: write "
             "the address into a private file and --store file:PATH");
     }
-    return qontoctl_print_error(QONTOCTL_USAGE, "this version has no Redis store");
+    if (mistake != NULL) {
+        return qontoctl_print_error(QONTOCTL_USAGE, "--store: %s", mistake);
+    }
+#ifdef QO_HAVE_REDIS
+    out->provider = &qo_store_redis_provider;
+    out->argument = spec;
+#else
+    (void)out; /* that it was not built is the mistake */
+#endif
+    return QONTOCTL_DONE;
 }
 
 static qontoctl_exit_t find_place(place_t *out, apr_pool_t *p,
@@ -115,8 +120,8 @@ static qontoctl_exit_t find_place(place_t *out, apr_pool_t *p,
     if (strcmp(spec, "lmdb") == 0 || (begins(spec, "lmdb:") && spec[5] != '\0')) {
         return find_lmdb(out, p, spec);
     }
-    if (is_redis(spec)) {
-        return find_redis(out, spec, source->exposed && spec == source->text);
+    if (qo_store_redis_is(spec)) {
+        return find_redis(out, p, spec, source->exposed && spec == source->text);
     }
     return qontoctl_print_error(QONTOCTL_USAGE,
                                 "the store must be lmdb:DIR or redis://...; what another "

@@ -1,15 +1,17 @@
 /* Writes sessions for the tests of the session tool, as the module would, into an lmdb
  * store that is there. They are whole, but the cookies they would need are thrown away.
  *
- *   sessions DIR [KEYFILE] <<<"USER ORGANIZATION AGE IDLE"   (- for unknown)
+ *   sessions DIR|redis://... [KEYFILE] <<<"USER ORGANIZATION AGE IDLE"   (- for unknown)
  *
  * prints what each is called, then waits until its input ends, and prints for each whether
  * its tokens can still be renewed. */
+#include "qo_config.h"
 #include "qo_crypto.h"
 #include "qo_keyfile.h"
 #include "qo_secret.h"
 #include "qo_session.h"
 #include "qo_store_lmdb.h"
+#include "qo_store_redis.h"
 
 #include <apr_general.h>
 #include <apr_strings.h>
@@ -23,6 +25,7 @@
 
 typedef struct {
     apr_pool_t *p;
+    const qo_store_provider_t *provider;
     qo_store_t *store;
     qo_session_rings_t rings;
     qo_hash_t keys[MOST];
@@ -50,8 +53,14 @@ static void start(work_t *work, const char *dir, const char *file)
     }
     need(qo_keyring_add(&work->rings.admin, key, strlen(key)), "ring");
     need(qo_keyring_bind(&work->rings.visitor, &work->rings.admin, "a host"), "ring");
-    need(qo_store_lmdb_provider.prepare(&work->store, work->p, &setup, &err), err.detail);
-    need(qo_store_lmdb_provider.attach(work->store, work->p, &err), err.detail);
+    work->provider = &qo_store_lmdb_provider;
+#ifdef QO_HAVE_REDIS
+    if (qo_store_redis_is(dir)) {
+        work->provider = &qo_store_redis_provider;
+    }
+#endif
+    need(work->provider->prepare(&work->store, work->p, &setup, &err), err.detail);
+    need(work->provider->attach(work->store, work->p, &err), err.detail);
 }
 
 static const char *known(const char *word)
@@ -81,8 +90,8 @@ static void write_one(work_t *work, const char *line)
     need(qo_crypto_secret(cookie, QO_SECRET_BYTES), "cookie");
     need(qo_crypto_hash(key, cookie, strlen(cookie)), "key");
     need(qo_session_seal(&value, work->p, &work->rings, cookie, key, &session), "seal");
-    need(qo_store_lmdb_provider.session_create(work->store, key, value, session.expires,
-                                               session.idle, now, NULL),
+    need(work->provider->session_create(work->store, key, value, session.expires,
+                                        session.idle, now, NULL),
          "create");
     qo_session_id(id, key);
     (void)puts(id);
@@ -106,7 +115,7 @@ int main(int argc, char **argv)
     while (getchar() != EOF) {
     }
     for (int i = 0; i < work.count; i++) {
-        (void)printf("%d\n", (int)qo_store_lmdb_provider.session_replace(
+        (void)printf("%d\n", (int)work.provider->session_replace(
                                  work.store, &work.keys[i], 1, late, apr_time_now(), NULL));
     }
     apr_pool_destroy(work.p);
