@@ -20,6 +20,7 @@ static qontoctl_exit_t run(apr_pool_t *p, const qontoctl_options_t *options)
 
     /* While we are who we are: the store may cost us our rights. */
     if (options->command == QONTOCTL_END && !options->dry_run) {
+        qontoctl_print_persist();
         code = qontoctl_audit_open(&audit, p, options->audit);
     }
     if (code == QONTOCTL_DONE) {

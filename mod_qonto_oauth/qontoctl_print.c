@@ -15,11 +15,14 @@
 
 #define GAP "  "
 
-/* A reader that goes away must not end us between two sessions that are to end. */
 void qontoctl_print_start(void)
 {
     (void)setlocale(LC_CTYPE, ""); /* without it, what is not ASCII becomes '?' */
-    (void)signal(SIGPIPE, SIG_IGN);
+}
+
+void qontoctl_print_persist(void)
+{
+    (void)signal(SIGPIPE, SIG_IGN); /* fails for no signal that exists */
 }
 
 /* ---- text ---- */

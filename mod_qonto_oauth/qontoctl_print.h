@@ -20,6 +20,9 @@ typedef enum {
 /* Once, before anything is printed. */
 void qontoctl_print_start(void);
 
+/* From now on a reader that goes away does not end this process: what was begun is done. */
+void qontoctl_print_persist(void);
+
 /* One sentence on standard error; returns `code`, so that a function can end with it. */
 qontoctl_exit_t qontoctl_print_error(qontoctl_exit_t code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -149,7 +149,13 @@ my $full = qontoctl({ out => '/dev/full' }, @store, @audit, qw(sessions end --us
 is $full->status, 3, 'what cannot be printed is trouble';
 like $full->err, qr/standard output/, 'and told';
 is qontoctl(@store, qw(sessions show), $late)->status, 1, 'but what was audited was done';
-$_->() for $hold, $more;
+my @gone = write_sessions($dir, undef, map { ['max', 'acme', 1, 0] } 1 .. 3);
+my $last = pop @gone;
+my $deaf = [$^X, '-e', 'pipe my $read, my $write; close $read; open STDOUT, ">&", $write; exec @ARGV'];
+is qontoctl({ under => $deaf }, @store, @audit, qw(sessions end --user max))->status, 3, 'a reader that goes away, too';
+is_deeply [map { qontoctl(@store, qw(sessions show), $_)->status } @gone], [1, 1, 1], 'does not stop it half-way';
+is qontoctl({ under => $deaf }, @store, qw(sessions list))->status, 'signal 13', 'but ends a list, as it ends others';
+$_->() for $hold, $more, $last;
 
 my @secrets = map { $_->@* } values $rig->standin->issued->%*;
 is_deeply [said(@secrets)], [], 'no token was ever said';
