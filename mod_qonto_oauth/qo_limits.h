@@ -56,6 +56,11 @@
                  */
 #define QO_PENDING_FEW 1000
 
+/* The session tool. */
+#define QO_LIMIT_HELD_ROWS 500 /* lines it looks at to see how wide its columns are */
+#define QO_LIMIT_SHOWN 20      /* sessions it names when a short hash fits several */
+#define QO_HASH_DIGITS_MIN 6   /* of a session, to tell which is meant */
+
 /* Times. */
 #define QO_PENDING_LIFE                                                                    \
     (30 * 60)                /* log-in, second factor, choice of organization, consent */

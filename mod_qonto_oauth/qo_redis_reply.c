@@ -166,7 +166,7 @@ void qo_redis_add_bytes(qo_redis_command_t *command, const void *data, size_t le
     if (command->count >= QO_REDIS_WORDS) {
         abort(); /* a mistake of ours that the first test finds */
     }
-    command->word[command->count] = data;
+    command->word[command->count] = data != NULL ? data : "";
     command->len[command->count++] = len;
 }
 

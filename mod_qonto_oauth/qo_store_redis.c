@@ -4,7 +4,6 @@
 
 #include <apr_strings.h>
 
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- keys and answers ---- */
@@ -22,6 +21,18 @@ void qo_store_redis_key(qo_store_redis_key_t *out, const qo_store_redis_t *s, ch
     *at++ = ':';
     qo_crypto_text(at, key->bytes, QO_HASH_LEN);
     out->name = at;
+}
+
+void qo_store_redis_list(qo_store_redis_list_t *out, const qo_store_redis_t *s, char kind)
+{
+    (void)apr_snprintf(out->text, sizeof(out->text), "%s:%c", s->settings->prefix, kind);
+}
+
+qo_status_t qo_store_redis_nonce(qo_store_redis_nonce_t *out, qo_err_t *err)
+{
+    return qo_crypto_random(out->bytes, sizeof(out->bytes)) == QO_OK
+               ? QO_OK
+               : qo_error(err, QO_E_STORE_UNAVAILABLE, "redis: no random bytes");
 }
 
 qo_status_t qo_store_redis_verdict(const qo_redis_reply_t *reply, qo_err_t *err)
@@ -73,59 +84,6 @@ bool qo_store_redis_time(apr_time_t *out, const qo_redis_reply_t *reply)
     *out = apr_time_from_sec(apr_atoi64((const char *)reply->items[0].text.data)) +
            apr_atoi64((const char *)reply->items[1].text.data);
     return *out > 0;
-}
-
-/* ---- status ---- */
-
-/* used_memory:123 in the text of INFO, which a user without that right does not see. */
-static uint64_t read_memory(const qo_redis_reply_t *reply)
-{
-    const char *at = reply->kind == QO_REDIS_TEXT
-                         ? strstr((const char *)reply->text.data, "used_memory:")
-                         : NULL;
-
-    return at != NULL ? strtoull(at + strlen("used_memory:"), NULL, 10) : 0;
-}
-
-/* Sessions are all keys of the database but the logins and their list: cheap, and right
- * when the database is ours alone (tombstones count for half an hour). */
-static qo_status_t status(qo_store_t *store, qo_store_status_t *out, qo_err_t *err)
-{
-    qo_store_redis_t *s = (qo_store_redis_t *)store;
-    qo_redis_command_t commands[3];
-    qo_redis_reply_t replies[3];
-    char order[QO_STORE_REDIS_KEY + 1];
-    qo_redis_talk_t *talk;
-    qo_status_t status = qo_redis_begin(&talk, s->redis, err);
-
-    memset(out, 0, sizeof(*out));
-    if (status != QO_OK) {
-        return status;
-    }
-    (void)apr_snprintf(order, sizeof(order), "%s:o", s->settings->prefix);
-    qo_redis_begin_command(&commands[0], "DBSIZE");
-    qo_redis_begin_command(&commands[1], "ZCARD");
-    qo_redis_add_text(&commands[1], order);
-    qo_redis_begin_command(&commands[2], "INFO");
-    qo_redis_add_text(&commands[2], "memory");
-    status = qo_redis_ask(talk, replies, commands, 3, err);
-    for (int i = 0; status == QO_OK && i < 2; i++) {
-        if (replies[i].kind != QO_REDIS_NUMBER || replies[i].number < 0) {
-            (void)qo_redis_refusal(&replies[i], err);
-            status = QO_E_STORE_UNAVAILABLE;
-        }
-    }
-    if (status == QO_OK) {
-        uint64_t logins = (uint64_t)replies[1].number;
-        uint64_t others = logins > 0 ? logins + 1 : 0;
-        uint64_t keys = (uint64_t)replies[0].number;
-
-        out->pending = logins;
-        out->sessions = keys > others ? keys - others : 0;
-        out->bytes = read_memory(&replies[2]);
-    }
-    qo_redis_end(talk);
-    return status;
 }
 
 /* ---- opening ---- */
@@ -190,6 +148,6 @@ const qo_store_provider_t qo_store_redis_provider = {
     .lease_release = qo_store_redis_lease_release,
     .touch = qo_store_redis_touch,
     .sweep = qo_store_redis_sweep,
-    .status = status,
+    .status = qo_store_redis_status,
     .session_walk = qo_store_redis_session_walk,
 };

@@ -56,7 +56,7 @@ static void judge_info(const qo_redis_reply_t *reply, qo_err_t *out)
 static qo_status_t try_script(const qo_store_redis_t *s, qo_redis_talk_t *talk,
                               qo_err_t *out)
 {
-    qo_redis_script_t script = {.text = QO_STORE_REDIS_PRELUDE "return 0"};
+    qo_redis_script_t script = {.text = QO_STORE_REDIS_SCRIPT("return 0")};
     qo_redis_command_t call;
     qo_redis_reply_t reply;
     qo_store_redis_key_t nobody;

@@ -10,12 +10,11 @@
 
 /* KEYS: session. ARGV: now, slot as it was, slot as it gets. */
 static qo_redis_script_t write_script = {
-    .text = QO_STORE_REDIS_PRELUDE
-    "if not live then return 1 end local slot=h:sub(38) "
-    "if slot==ARGV[3] then return 0 end "
-    "if slot~=ARGV[2] then return 2 end "
-    "local l=left((struct.unpack('>I8',h,30))) if l<1 then return 1 end "
-    "redis.call('PEXPIRE',k,l) redis.call('SETRANGE',k,37,ARGV[3]) return 0"};
+    .text = QO_STORE_REDIS_SCRIPT(
+        "if not live then return 1 end local slot=h:sub(46) "
+        "if slot==ARGV[3] then return 0 end if slot~=ARGV[2] then return 2 end "
+        "local l=left((struct.unpack('>I8',h,30))) if l<1 then return 1 end "
+        "redis.call('PEXPIRE',k,l) redis.call('SETRANGE',k,45,ARGV[3]) return 0")};
 
 void qo_store_redis_prepare_leases(void)
 {
@@ -200,5 +199,8 @@ qo_status_t qo_store_redis_lease_release(qo_store_t *store, const qo_hash_t *key
         status = release_once(&slot, lease, why, wait, &retry, err);
     }
     qo_redis_end(slot.talk);
+    if (status == QO_E_NOT_FOUND) {
+        return QO_E_CONFLICT; /* it went with its session */
+    }
     return retry ? changes_too_fast(err) : status;
 }

@@ -5,10 +5,11 @@
  *   :s:NAME   a session or its tombstone
  *   :p:NAME   a pending login
  *   :o        a sorted set of the pending logins, in the order of their ends
+ *   :t        one of the tombstones, so that they are not counted as sessions
  *
  * Every call is one script, so that nothing comes between, and every script may be run
- * twice: when an answer was lost, it finds what it wrote itself (the value, a nonce, the
- * lease's bytes) and says once more that it was done.
+ * twice: when an answer was lost, it finds what it wrote itself (by a nonce of the call, or
+ * the lease's bytes) and says once more that it was done.
  *
  * Ends are kept by Redis, by its own clock; a host's clock only measures how long something
  * is to live, so that hosts whose clocks differ do not end each other's sessions. Memory
@@ -50,6 +51,21 @@ typedef struct {
 void qo_store_redis_key(qo_store_redis_key_t *out, const qo_store_redis_t *s, char kind,
                         const qo_hash_t *key);
 
+/* The name of a sorted set, `kind` 'o' or 't'. */
+typedef struct {
+    char text[QO_STORE_REDIS_PREFIX + 3];
+} qo_store_redis_list_t;
+
+void qo_store_redis_list(qo_store_redis_list_t *out, const qo_store_redis_t *s, char kind);
+
+#define QO_STORE_REDIS_NONCE 8
+
+typedef struct {
+    unsigned char bytes[QO_STORE_REDIS_NONCE];
+} qo_store_redis_nonce_t;
+
+qo_status_t qo_store_redis_nonce(qo_store_redis_nonce_t *out, qo_err_t *err);
+
 /* What scripts answer. */
 typedef enum {
     QO_STORE_REDIS_DONE,
@@ -72,17 +88,17 @@ bool qo_store_redis_time(apr_time_t *out, const qo_redis_reply_t *reply);
 
 /* ---- sessions ---- */
 
-/*    0      1       9       17    25     29       37      122
- *   +------+-------+-------+-----+------+--------+-------+--------------
- *   |format|version|expires|end  |idle  |seen    |lease  | sealed value
- *   +------+-------+-------+-----+------+--------+-------+--------------
+/*    0      1       9       17    25     29       37     45      130
+ *   +------+-------+-------+-----+------+--------+------+-------+--------------
+ *   |format|version|expires|end  |idle  |seen    |writer|lease  | sealed value
+ *   +------+-------+-------+-----+------+--------+------+-------+--------------
  *
  * `expires` is the host's time that the port was given; `end` and `seen` are Redis's. The
- * key lives until `end` or `idle` seconds after `seen`. A tombstone is a zero and the nonce
- * of who made it. */
+ * key lives until `end` or `idle` seconds after `seen`. `writer` is the nonce of the call
+ * that wrote the value. A tombstone is a zero and the nonce of who made it. */
 #define QO_STORE_REDIS_FORMAT 1
-#define QO_STORE_REDIS_HEAD 122
-#define QO_STORE_REDIS_SLOT 37 /* of the lease: QO_LEASE_LEN bytes, zeros when free */
+#define QO_STORE_REDIS_HEAD 130
+#define QO_STORE_REDIS_SLOT 45 /* of the lease: QO_LEASE_LEN bytes, zeros when free */
 
 typedef struct {
     uint64_t version;
@@ -98,23 +114,30 @@ typedef struct {
 bool qo_store_redis_read(qo_store_redis_session_t *out, const qo_redis_reply_t *reply,
                          apr_time_t now);
 
-/* Before any other call, in one thread: names the scripts. */
+/* Before any other call, in one thread: finds the names of the scripts. */
 void qo_store_redis_prepare_sessions(void);
 void qo_store_redis_prepare_leases(void);
 void qo_store_redis_prepare_pending(void);
 
-/* The first lines of every script about a session: `h` is its head, `kind` its format, and
- * it is `live` in the eyes of the host whose time ARGV[1] is. left(seen): milliseconds that
- * it has. */
-#define QO_STORE_REDIS_PRELUDE                                                             \
+/* A script about a session: `h` is its head, `kind` its format, and it is `live` in the
+ * eyes of the host whose time ARGV[1] is. left(seen): milliseconds that it has. */
+#define QO_STORE_REDIS_SCRIPT(lines)                                                       \
     "local k=KEYS[1] "                                                                     \
     "local t=redis.call('TIME') local now=t[1]*1000000+t[2] "                              \
-    "local h=redis.call('GETRANGE',k,0,121) local kind=string.byte(h,1) "                  \
-    "local live=kind==1 and #h==122 and struct.unpack('>I8',h,10)>tonumber(ARGV[1]) "      \
+    "local h=redis.call('GETRANGE',k,0,129) local kind=string.byte(h,1) "                  \
+    "local live=kind==1 and #h==130 and struct.unpack('>I8',h,10)>tonumber(ARGV[1]) "      \
     "local function left(seen) "                                                           \
     "local e,i=struct.unpack('>I8I4',h,18) "                                               \
     "if i>0 then e=math.min(e,seen+i*1000000) end "                                        \
-    "return math.floor((e-now)/1000) end "
+    "return math.floor((e-now)/1000) end " lines
+
+/* How many keys are sessions: all of the database but those of the two lists and the lists
+ * themselves. Cheap, and right when the database is ours alone. */
+#define QO_STORE_REDIS_COUNT                                                               \
+    "local function count(o,t) "                                                           \
+    "local logins=redis.call('ZCOUNT',o,now,'+inf') "                                      \
+    "return math.max(0,redis.call('DBSIZE')-logins-redis.call('ZCOUNT',t,now,'+inf')"      \
+    "-redis.call('EXISTS',o)-redis.call('EXISTS',t)),logins end "
 
 /* ---- the port's calls, in files of their own ---- */
 
@@ -132,6 +155,7 @@ qo_status_t qo_store_redis_session_delete(qo_store_t *store, const qo_hash_t *ke
                                           uint64_t version, apr_time_t now, qo_err_t *err);
 qo_status_t qo_store_redis_touch(qo_store_t *store, const qo_hash_t *key, apr_time_t now,
                                  qo_err_t *err);
+qo_status_t qo_store_redis_status(qo_store_t *store, qo_store_status_t *out, qo_err_t *err);
 qo_status_t qo_store_redis_session_walk(qo_store_t *store, apr_pool_t *p,
                                         qo_store_cursor_t *cursor, qo_store_visit_t visit,
                                         void *data, apr_time_t now, qo_err_t *err);

@@ -1,6 +1,6 @@
 /* Pending logins:
  *
- *    0       8      24
+ *    0       8      16
  *   +-------+------+--------------
  *   |expires|taker | sealed value
  *   +-------+------+--------------
@@ -15,8 +15,7 @@
 
 #include <string.h>
 
-#define HEAD 24
-#define TAKER_LEN 16
+#define HEAD 16
 
 /* KEYS: login, order. ARGV: now, expires (packed), milliseconds to live, value, name, how
  * many there may be, how many are removed at once, what the keys of logins begin with.
@@ -24,9 +23,9 @@
 static qo_redis_script_t put_script = {
     .text = "local k,o=KEYS[1],KEYS[2] "
             "local t=redis.call('TIME') local now=t[1]*1000000+t[2] "
-            "local d=ARGV[2]..string.rep('\\0',16)..ARGV[4] "
-            "local h=redis.call('GETRANGE',k,0,23) "
-            "if #h==24 and struct.unpack('>I8',h)>tonumber(ARGV[1]) "
+            "local d=ARGV[2]..string.rep('\\0',8)..ARGV[4] "
+            "local h=redis.call('GETRANGE',k,0,15) "
+            "if #h==16 and struct.unpack('>I8',h)>tonumber(ARGV[1]) "
             "and redis.call('GET',k)~=d then return 2 end "
             "redis.call('SET',k,d,'PX',ARGV[3]) "
             "redis.call('ZADD',o,now+ARGV[3]*1000,ARGV[5]) "
@@ -38,29 +37,26 @@ static qo_redis_script_t put_script = {
 
 /* KEYS: login. ARGV: now, nonce. Whose nonce it is has taken it. */
 static qo_redis_script_t take_script = {
-    .text = "local k=KEYS[1] local h=redis.call('GETRANGE',k,0,23) "
-            "if #h~=24 or struct.unpack('>I8',h)<=tonumber(ARGV[1]) then return 1 end "
+    .text = "local k=KEYS[1] local h=redis.call('GETRANGE',k,0,15) "
+            "if #h~=16 or struct.unpack('>I8',h)<=tonumber(ARGV[1]) then return 1 end "
             "local taker=h:sub(9) "
             "if taker==ARGV[2] then return 0 end "
-            "if taker~=string.rep('\\0',16) then return 2 end "
+            "if taker~=string.rep('\\0',8) then return 2 end "
             "redis.call('SETRANGE',k,8,ARGV[2]) return 0"};
 
-/* KEYS: order. ARGV: how many at most. Their keys are gone already. */
+/* KEYS: the lists. ARGV: how many at most of each. What they name is gone already. */
 static qo_redis_script_t sweep_script = {
-    .text = "local t=redis.call('TIME') local now=t[1]*1000000+t[2] "
-            "local old=redis.call('ZRANGEBYSCORE',KEYS[1],'-inf',now,'LIMIT',0,ARGV[1]) "
-            "if #old>0 then redis.call('ZREM',KEYS[1],unpack(old)) end return #old"};
+    .text = "local t=redis.call('TIME') local now=t[1]*1000000+t[2] local most=0 "
+            "for _,list in ipairs(KEYS) do "
+            "local old=redis.call('ZRANGEBYSCORE',list,'-inf',now,'LIMIT',0,ARGV[1]) "
+            "if #old>0 then redis.call('ZREM',list,unpack(old)) end "
+            "most=math.max(most,#old) end return most"};
 
 void qo_store_redis_prepare_pending(void)
 {
     qo_redis_prepare_script(&put_script);
     qo_redis_prepare_script(&take_script);
     qo_redis_prepare_script(&sweep_script);
-}
-
-static void name_order(char out[QO_STORE_REDIS_KEY + 1], const qo_store_redis_t *s)
-{
-    (void)apr_snprintf(out, QO_STORE_REDIS_KEY + 1, "%s:o", s->settings->prefix);
 }
 
 static void pack_time(unsigned char out[8], apr_time_t time)
@@ -77,7 +73,7 @@ qo_status_t qo_store_redis_pending_put(qo_store_t *store, const qo_hash_t *key,
 {
     qo_store_redis_t *s = (qo_store_redis_t *)store;
     qo_store_redis_key_t login;
-    char order[QO_STORE_REDIS_KEY + 1];
+    qo_store_redis_list_t order;
     unsigned char packed[8];
     qo_redis_command_t call;
     apr_time_t life = apr_time_as_msec(expires - now);
@@ -89,11 +85,11 @@ qo_status_t qo_store_redis_pending_put(qo_store_t *store, const qo_hash_t *key,
         return QO_OK; /* it is over already */
     }
     qo_store_redis_key(&login, s, 'p', key);
-    name_order(order, s);
+    qo_store_redis_list(&order, s, 'o');
     pack_time(packed, expires);
     qo_redis_begin_script(&call, &put_script, 2);
     qo_redis_add_text(&call, login.text);
-    qo_redis_add_text(&call, order);
+    qo_redis_add_text(&call, order.text);
     qo_redis_add_number(&call, now);
     qo_redis_add_bytes(&call, packed, sizeof(packed));
     qo_redis_add_number(&call, life);
@@ -108,8 +104,8 @@ qo_status_t qo_store_redis_pending_put(qo_store_t *store, const qo_hash_t *key,
 static qo_status_t read_login(apr_pool_t *p, const qo_redis_reply_t *reply,
                               qo_bytes_t *value, bool *taken, apr_time_t now, qo_err_t *err)
 {
-    static const unsigned char NOBODY[TAKER_LEN] = {0};
-    unsigned char taker[TAKER_LEN];
+    static const unsigned char NOBODY[QO_STORE_REDIS_NONCE] = {0};
+    unsigned char taker[QO_STORE_REDIS_NONCE];
     qo_reader_t r;
 
     if (reply->kind != QO_REDIS_TEXT && reply->kind != QO_REDIS_NIL) {
@@ -123,8 +119,8 @@ static qo_status_t read_login(apr_pool_t *p, const qo_redis_reply_t *reply,
     if ((apr_time_t)qo_unpack_u64(&r) <= now) {
         return QO_E_NOT_FOUND;
     }
-    qo_unpack_bytes(&r, taker, TAKER_LEN);
-    *taken = memcmp(taker, NOBODY, TAKER_LEN) != 0;
+    qo_unpack_bytes(&r, taker, QO_STORE_REDIS_NONCE);
+    *taken = memcmp(taker, NOBODY, QO_STORE_REDIS_NONCE) != 0;
     value->len = reply->text.len - HEAD;
     value->data = apr_pmemdup(p, reply->text.data + HEAD, value->len);
     return QO_OK;
@@ -159,18 +155,18 @@ qo_status_t qo_store_redis_pending_take(qo_store_t *store, const qo_hash_t *key,
                                         apr_time_t now, qo_err_t *err)
 {
     qo_store_redis_t *s = (qo_store_redis_t *)store;
-    unsigned char nonce[TAKER_LEN];
+    qo_store_redis_nonce_t nonce;
     qo_store_redis_key_t login;
     qo_redis_command_t call;
 
-    if (qo_crypto_random(nonce, sizeof(nonce)) != QO_OK) {
-        return qo_error(err, QO_E_STORE_UNAVAILABLE, "redis: no random bytes");
+    if (qo_store_redis_nonce(&nonce, err) != QO_OK) {
+        return QO_E_STORE_UNAVAILABLE;
     }
     qo_store_redis_key(&login, s, 'p', key);
     qo_redis_begin_script(&call, &take_script, 1);
     qo_redis_add_text(&call, login.text);
     qo_redis_add_number(&call, now);
-    qo_redis_add_bytes(&call, nonce, sizeof(nonce));
+    qo_redis_add_bytes(&call, nonce.bytes, sizeof(nonce.bytes));
     return qo_store_redis_run(s, &take_script, &call, true, false, err);
 }
 
@@ -179,7 +175,7 @@ qo_status_t qo_store_redis_sweep(qo_store_t *store, apr_time_t now, uint32_t max
 {
     qo_store_redis_t *s = (qo_store_redis_t *)store;
     uint32_t most = max < QO_SWEEP_BATCH ? max : QO_SWEEP_BATCH;
-    char order[QO_STORE_REDIS_KEY + 1];
+    qo_store_redis_list_t order, tombs;
     qo_redis_command_t call;
     qo_redis_reply_t reply;
     qo_redis_talk_t *talk;
@@ -190,9 +186,11 @@ qo_status_t qo_store_redis_sweep(qo_store_t *store, apr_time_t now, uint32_t max
     if (status != QO_OK) {
         return status;
     }
-    name_order(order, s);
-    qo_redis_begin_script(&call, &sweep_script, 1);
-    qo_redis_add_text(&call, order);
+    qo_store_redis_list(&order, s, 'o');
+    qo_store_redis_list(&tombs, s, 't');
+    qo_redis_begin_script(&call, &sweep_script, 2);
+    qo_redis_add_text(&call, order.text);
+    qo_redis_add_text(&call, tombs.text);
     qo_redis_add_number(&call, most);
     status = qo_redis_run(talk, &reply, &sweep_script, &call, false, err);
     if (status == QO_OK && reply.kind != QO_REDIS_NUMBER) {

@@ -7,56 +7,62 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TOMBSTONE_NONCE 16
 #define WALK_KEYS 64 /* asked for in one step; Redis may give more */
 #define WALK_READS 8 /* values read at once */
 
-/* Each may be run twice (see qo_store_redis_parts.h). `%` stands for the prelude.
+/* Each may be run twice (see qo_store_redis_parts.h).
  *
- * KEYS: session. ARGV: now, expires (packed), microseconds to live, idle, value, how many
- * sessions there may be (0: as many as there is memory for). */
+ * KEYS: session, the two lists. ARGV: now, expires (packed), microseconds to live, idle,
+ * nonce, value, how many sessions there may be (0: as many as there is memory for). */
 static qo_redis_script_t create_script = {
-    .text = QO_STORE_REDIS_PRELUDE
-    "local head='\\1'..struct.pack('>I8',1)..ARGV[2] "
-    "if live and h:sub(1,17)==head and redis.call('GETRANGE',k,122,-1)==ARGV[5] then "
-    "return 0 end "
-    "if live or (kind and kind~=1) then return 2 end "
-    "local most=tonumber(ARGV[6]) "
-    "if not kind and most>0 and redis.call('DBSIZE')>=most then return 3 end "
-    "h=head..struct.pack('>I8I4I8',now+ARGV[3],ARGV[4],now)..string.rep('\\0',85) "
-    "local l=left(now) if l<1 then return 0 end "
-    "redis.call('SET',k,h..ARGV[5],'PX',l) return 0"};
+    .text = QO_STORE_REDIS_SCRIPT(
+        QO_STORE_REDIS_COUNT
+        "if live and h:sub(38,45)==ARGV[5] then return 0 end "
+        "if live or (kind and kind~=1) then return 2 end "
+        "local most=tonumber(ARGV[7]) "
+        "if not kind and most>0 and count(KEYS[2],KEYS[3])>=most then return 3 end "
+        "h='\\1'..struct.pack('>I8',1)..ARGV[2].."
+        "struct.pack('>I8I4I8',now+ARGV[3],ARGV[4],now)..ARGV[5]..string.rep('\\0',85) "
+        "local l=left(now) if l<1 then return 0 end "
+        "redis.call('SET',k,h..ARGV[6],'PX',l) return 0")};
 
-/* ARGV: now, version it must have, version it gets (both packed), value. */
+/* KEYS: session. ARGV: now, version it must have, version it gets (both packed), nonce,
+ * value. */
 static qo_redis_script_t replace_script = {
-    .text = QO_STORE_REDIS_PRELUDE
-    "if not live then return 1 end local l=left(now) if l<1 then return 1 end "
-    "local version=h:sub(2,9) "
-    "if version==ARGV[3] and redis.call('GETRANGE',k,122,-1)==ARGV[4] then return 0 end "
-    "if version~=ARGV[2] then return 2 end "
-    "redis.call('PEXPIRE',k,l) "
-    "redis.call('SET',k,'\\1'..ARGV[3]..h:sub(10,29)..struct.pack('>I8',now).."
-    "h:sub(38)..ARGV[4],'PX',l) return 0"};
+    .text = QO_STORE_REDIS_SCRIPT(
+        "if not live then return 1 end local l=left(now) if l<1 then return 1 end "
+        "if h:sub(38,45)==ARGV[4] then return 0 end "
+        "if h:sub(2,9)~=ARGV[2] then return 2 end "
+        "redis.call('PEXPIRE',k,l) "
+        "redis.call('SET',k,'\\1'..ARGV[3]..h:sub(10,29)..struct.pack('>I8',now).."
+        "ARGV[4]..h:sub(46)..ARGV[5],'PX',l) return 0")};
 
-/* ARGV: now, version it must have (packed; empty: any), nonce, milliseconds that the
- * tombstone stays. */
+/* KEYS: session, list of tombstones. ARGV: now, version it must have (packed; empty: any),
+ * nonce, milliseconds that the tombstone stays, name. */
 static qo_redis_script_t delete_script = {
-    .text =
-        QO_STORE_REDIS_PRELUDE "if h:sub(1,17)=='\\0'..ARGV[3] then return 0 end "
-                               "if not live then return 1 end "
-                               "if ARGV[2]~='' and h:sub(2,9)~=ARGV[2] then return 2 end "
-                               "redis.call('PEXPIRE',k,ARGV[4]) "
-                               "redis.call('SET',k,'\\0'..ARGV[3],'PX',ARGV[4]) return 0"};
+    .text = QO_STORE_REDIS_SCRIPT(
+        "if h=='\\0'..ARGV[3] then return 0 end if not live then return 1 end "
+        "if ARGV[2]~='' and h:sub(2,9)~=ARGV[2] then return 2 end "
+        "redis.call('PEXPIRE',k,ARGV[4]) "
+        "redis.call('SET',k,'\\0'..ARGV[3],'PX',ARGV[4]) "
+        "redis.call('ZADD',KEYS[2],now+ARGV[4]*1000,ARGV[5]) "
+        "redis.call('PEXPIRE',KEYS[2],ARGV[4]+60000) return 0")};
 
-/* ARGV: now. */
+/* KEYS: session. ARGV: now. */
 static qo_redis_script_t touch_script = {
-    .text = QO_STORE_REDIS_PRELUDE
-    "if not live then return 1 end local l=left(now) if l<1 then return 1 end "
-    "redis.call('PEXPIRE',k,l) redis.call('SETRANGE',k,29,struct.pack('>I8',now)) "
-    "return 0"};
+    .text = QO_STORE_REDIS_SCRIPT(
+        "if not live then return 1 end local l=left(now) if l<1 then return 1 end "
+        "redis.call('PEXPIRE',k,l) redis.call('SETRANGE',k,29,struct.pack('>I8',now)) "
+        "return 0")};
+
+/* KEYS: the two lists. */
+static qo_redis_script_t status_script = {
+    .text = "local t=redis.call('TIME') local now=t[1]*1000000+t[2] " QO_STORE_REDIS_COUNT
+            "return {count(KEYS[1],KEYS[2])}"};
 
 void qo_store_redis_prepare_sessions(void)
 {
+    qo_redis_prepare_script(&status_script);
     qo_redis_prepare_script(&create_script);
     qo_redis_prepare_script(&replace_script);
     qo_redis_prepare_script(&delete_script);
@@ -82,6 +88,7 @@ static void add_packed(qo_redis_command_t *call, const packed_t *packed)
     qo_redis_add_bytes(call, packed->bytes, sizeof(packed->bytes));
 }
 
+/* A script about one session alone. */
 static void begin(qo_redis_command_t *call, const qo_redis_script_t *script,
                   const qo_store_redis_key_t *session, apr_time_t now)
 {
@@ -107,17 +114,26 @@ qo_status_t qo_store_redis_session_create(qo_store_t *store, const qo_hash_t *ke
 {
     qo_store_redis_t *s = (qo_store_redis_t *)store;
     packed_t packed = pack((uint64_t)expires);
+    qo_store_redis_list_t order, tombs;
+    qo_store_redis_nonce_t nonce;
     qo_store_redis_key_t session;
     qo_redis_command_t call;
 
-    if (is_too_long(value, err)) {
+    if (is_too_long(value, err) || qo_store_redis_nonce(&nonce, err) != QO_OK) {
         return QO_E_STORE_UNAVAILABLE;
     }
     qo_store_redis_key(&session, s, 's', key);
-    begin(&call, &create_script, &session, now);
+    qo_store_redis_list(&order, s, 'o');
+    qo_store_redis_list(&tombs, s, 't');
+    qo_redis_begin_script(&call, &create_script, 3);
+    qo_redis_add_text(&call, session.text);
+    qo_redis_add_text(&call, order.text);
+    qo_redis_add_text(&call, tombs.text);
+    qo_redis_add_number(&call, now);
     add_packed(&call, &packed);
     qo_redis_add_number(&call, expires - now);
     qo_redis_add_number(&call, idle);
+    qo_redis_add_bytes(&call, nonce.bytes, sizeof(nonce.bytes));
     qo_redis_add_bytes(&call, value.data, value.len);
     qo_redis_add_number(&call, (int64_t)s->max_sessions);
     return qo_store_redis_run(s, &create_script, &call, true, true, err);
@@ -130,16 +146,18 @@ qo_status_t qo_store_redis_session_replace(qo_store_t *store, const qo_hash_t *k
     qo_store_redis_t *s = (qo_store_redis_t *)store;
     packed_t before = pack(version);
     packed_t after = pack(version + 1);
+    qo_store_redis_nonce_t nonce;
     qo_store_redis_key_t session;
     qo_redis_command_t call;
 
-    if (is_too_long(value, err)) {
+    if (is_too_long(value, err) || qo_store_redis_nonce(&nonce, err) != QO_OK) {
         return QO_E_STORE_UNAVAILABLE;
     }
     qo_store_redis_key(&session, s, 's', key);
     begin(&call, &replace_script, &session, now);
     add_packed(&call, &before);
     add_packed(&call, &after);
+    qo_redis_add_bytes(&call, nonce.bytes, sizeof(nonce.bytes));
     qo_redis_add_bytes(&call, value.data, value.len);
     return qo_store_redis_run(s, &replace_script, &call, true, false, err);
 }
@@ -149,19 +167,25 @@ qo_status_t qo_store_redis_session_delete(qo_store_t *store, const qo_hash_t *ke
 {
     qo_store_redis_t *s = (qo_store_redis_t *)store;
     packed_t packed = pack(version);
-    unsigned char nonce[TOMBSTONE_NONCE];
+    qo_store_redis_nonce_t nonce;
+    qo_store_redis_list_t tombs;
     qo_store_redis_key_t session;
     qo_redis_command_t call;
 
-    if (qo_crypto_random(nonce, sizeof(nonce)) != QO_OK) {
-        return qo_error(err, QO_E_STORE_UNAVAILABLE, "redis: no random bytes");
+    if (qo_store_redis_nonce(&nonce, err) != QO_OK) {
+        return QO_E_STORE_UNAVAILABLE;
     }
     qo_store_redis_key(&session, s, 's', key);
-    begin(&call, &delete_script, &session, now);
+    qo_store_redis_list(&tombs, s, 't');
+    qo_redis_begin_script(&call, &delete_script, 2);
+    qo_redis_add_text(&call, session.text);
+    qo_redis_add_text(&call, tombs.text);
+    qo_redis_add_number(&call, now);
     qo_redis_add_bytes(&call, packed.bytes,
                        version == QO_STORE_ANY ? 0 : sizeof(packed.bytes));
-    qo_redis_add_bytes(&call, nonce, sizeof(nonce));
+    qo_redis_add_bytes(&call, nonce.bytes, sizeof(nonce.bytes));
     qo_redis_add_number(&call, QO_TOMBSTONE_LIFE * 1000);
+    qo_redis_add_text(&call, session.name);
     return qo_store_redis_run(s, &delete_script, &call, true, false, err);
 }
 
@@ -270,6 +294,65 @@ qo_status_t qo_store_redis_session_get(qo_store_t *store, apr_pool_t *p,
     status = qo_redis_ask(talk, replies, commands, 2, err);
     if (status == QO_OK) {
         status = give(p, &replies[0], &replies[1], value, meta, now, err);
+    }
+    qo_redis_end(talk);
+    return status;
+}
+
+/* ---- status ---- */
+
+/* used_memory:123 in the text of INFO, which a user without that right does not see. */
+static uint64_t read_memory(const qo_redis_reply_t *reply)
+{
+    const char *at = reply->kind == QO_REDIS_TEXT
+                         ? strstr((const char *)reply->text.data, "used_memory:")
+                         : NULL;
+
+    return at != NULL ? strtoull(at + strlen("used_memory:"), NULL, 10) : 0;
+}
+
+static qo_status_t count_keys(qo_store_redis_t *s, qo_redis_talk_t *talk,
+                              qo_store_status_t *out, qo_err_t *err)
+{
+    qo_store_redis_list_t order, tombs;
+    qo_redis_command_t call;
+    qo_redis_reply_t reply;
+    qo_status_t status;
+
+    qo_store_redis_list(&order, s, 'o');
+    qo_store_redis_list(&tombs, s, 't');
+    qo_redis_begin_script(&call, &status_script, 2);
+    qo_redis_add_text(&call, order.text);
+    qo_redis_add_text(&call, tombs.text);
+    status = qo_redis_run(talk, &reply, &status_script, &call, false, err);
+    if (status != QO_OK || reply.kind != QO_REDIS_LIST || reply.count != 2) {
+        return status != QO_OK ? QO_E_STORE_UNAVAILABLE : qo_redis_refusal(&reply, err);
+    }
+    out->sessions = (uint64_t)reply.items[0].number;
+    out->pending = (uint64_t)reply.items[1].number;
+    return QO_OK;
+}
+
+qo_status_t qo_store_redis_status(qo_store_t *store, qo_store_status_t *out, qo_err_t *err)
+{
+    qo_store_redis_t *s = (qo_store_redis_t *)store;
+    qo_redis_command_t command;
+    qo_redis_reply_t reply;
+    qo_redis_talk_t *talk;
+    qo_status_t status = qo_redis_begin(&talk, s->redis, err);
+
+    memset(out, 0, sizeof(*out));
+    if (status != QO_OK) {
+        return status;
+    }
+    status = count_keys(s, talk, out, err);
+    if (status == QO_OK) {
+        qo_redis_begin_command(&command, "INFO");
+        qo_redis_add_text(&command, "memory");
+        status = qo_redis_ask(talk, &reply, &command, 1, err);
+    }
+    if (status == QO_OK) {
+        out->bytes = read_memory(&reply);
     }
     qo_redis_end(talk);
     return status;

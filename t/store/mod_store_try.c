@@ -239,7 +239,7 @@ static void register_hooks(apr_pool_t *p)
 }
 
 static const command_rec DIRECTIVES[] = {
-    AP_INIT_TAKE1("StoreTry", take_spec, NULL, RSRC_CONF, "the store"), {NULL}};
+    AP_INIT_TAKE1("StoreTry", take_spec, NULL, RSRC_CONF, "the store"), {.name = NULL}};
 
 module AP_MODULE_DECLARE_DATA store_try_module = {
     STANDARD20_MODULE_STUFF, NULL, NULL, NULL, NULL, DIRECTIVES, register_hooks, 0};
