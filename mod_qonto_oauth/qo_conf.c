@@ -335,6 +335,18 @@ static void warn_scopes(const qo_conf_t *conf, apr_pool_t *p, apr_array_header_t
     }
 }
 
+/* Qonto takes a refresh token again for 60 s after its first use. */
+static void warn_times(const qo_conf_t *conf, apr_array_header_t *warnings)
+{
+    if (conf->total_timeout_ms > QO_TIMEOUT_SAFE_MS) {
+        warn(warnings,
+             "QontoTimeout: with a total of more than 40s a refresh whose answer is lost "
+             "may "
+             "be repeated too late for Qonto, which then ends the session: write a shorter "
+             "second value, such as 3s 10s");
+    }
+}
+
 static const char *settle_enabled(qo_conf_t *conf, apr_pool_t *p)
 {
     const char *mistake = check_client(conf);
@@ -372,7 +384,9 @@ const char *qo_conf_settle(qo_conf_t *conf, apr_pool_t *p, apr_array_header_t *w
     conf->scopes = first_text(conf->scopes, DEFAULT_SCOPES);
     conf->store = first_text(conf->store, "lmdb");
     conf->binding = apr_pstrcat(p, conf->client_id, "\n", conf->redirect_uri, NULL);
+    conf->next_first = apr_pcalloc(p, sizeof(*conf->next_first));
     conf->enabled = true;
     warn_scopes(conf, p, warnings);
+    warn_times(conf, warnings);
     return NULL;
 }
