@@ -146,11 +146,11 @@ static qo_status_t replace(const mod_qo_ctx_t *ctx, qo_bytes_t sealed, qo_err_t 
 }
 
 /* The only copy of the new tokens is here, so a store that is away for a moment is waited
- * for, as long as the lease allows. */
+ * for; the lease outlasts that (QO_LEASE_MARGIN_MS). */
 static qo_status_t save(const wish_t *wish, const qo_token_t *token, qo_err_t *err)
 {
     const mod_qo_ctx_t *ctx = wish->ctx;
-    apr_time_t until = wish->asked + lease_life(ctx) - APR_USEC_PER_SEC;
+    apr_time_t until = qo_lease_clock() + from_ms(QO_SAVE_WAIT_MS);
     qo_session_t session = ctx->session;
     qo_bytes_t sealed;
     qo_status_t status;

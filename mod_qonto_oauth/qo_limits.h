@@ -79,7 +79,8 @@
 #define QO_TIMEOUT_SAFE_MS 40000 /* a longer call leaves no time to repeat it in 60 s */
 #define QO_LEASE_MARGIN_MS 5000  /* a lease outlasts the call to Qonto by as much */
 #define QO_REFRESH_WAIT_MS 1000  /* others wait so long while the old token is good */
-#define QO_SAVE_PAUSE_MS 250     /* between tries to store new tokens */
+#define QO_SAVE_WAIT_MS 3000     /* new tokens are tried to be stored for so long, */
+#define QO_SAVE_PAUSE_MS 250     /* with such pauses */
 #define QO_POLL_MIN_MS 2         /* pauses of those who wait for another's refresh */
 #define QO_POLL_MAX_MS 25
 #define QO_BACKOFF_MIN_MS 1000 /* after a failed refresh: doubled each time, */
