@@ -294,9 +294,19 @@ static const char *check_proxy(const qo_conf_t *conf, apr_pool_t *p)
                         err.detail);
 }
 
+/* A store that is named by a URL is another host's as well, and a key that each host makes
+ * for itself would open nothing of the others'. */
 static const char *check_session_key(const qo_conf_t *conf)
 {
     const char *keys[] = {conf->session_key, conf->old_session_key};
+
+    if (conf->session_key == NULL && conf->store != NULL &&
+        strstr(conf->store, "://") != NULL) {
+        return "QontoSessionStore names a store that hosts share, so QontoSessionKey must "
+               "be "
+               "given: write QontoSessionKey file:PATH with the path of a file that is the "
+               "same on all of them and holds the output of: openssl rand -hex 32";
+    }
 
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
         if (keys[i] != NULL && strlen(keys[i]) < QO_KEY_MIN) {
