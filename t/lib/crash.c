@@ -84,7 +84,8 @@ static void reach(const char *point)
     }
     leave_number(control);
     if (action != 'n') {
-        kill(getpid(), action == 's' ? SIGSTOP : SIGKILL);
+        /* To this very thread: another that is told to stop would let this one run on. */
+        raise(action == 's' ? SIGSTOP : SIGKILL);
     }
 }
 
