@@ -435,7 +435,7 @@ static bool glance(const slot_t *at, record_t *out, apr_time_t now)
     if (mod_qo_socache_glance(&seen, &raw)) {
         count_touch(out, raw);
     }
-    return out->expires > now && !idle_over(out, now);
+    return !out->taken && out->expires > now && !idle_over(out, now);
 }
 
 static void tell(qo_bytes_t *value, qo_store_meta_t *meta, apr_pool_t *p,

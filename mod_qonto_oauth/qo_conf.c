@@ -116,14 +116,6 @@ const char *qo_conf_scope_union(apr_pool_t *p, const char *a, const char *b)
 
 /* ---- settling ---- */
 
-/* A URL as a sentence may quote it: without a password. */
-static const char *shown(apr_pool_t *p, const char *url)
-{
-    const char *at = strrchr(url, '@');
-
-    return at == NULL ? url : apr_pstrcat(p, "...", at, NULL);
-}
-
 static const char *check_client(const qo_conf_t *conf)
 {
     if (conf->client_id == NULL) {
@@ -153,7 +145,7 @@ static const char *settle_redirect(qo_conf_t *conf, apr_pool_t *p)
             "QontoRedirectURI %s cannot be used: it %s; write the absolute URL "
             "registered at Qonto, such as "
             "https://app.example.com/qonto/callback",
-            shown(p, conf->redirect_uri), err.detail);
+            qo_url_shown(p, conf->redirect_uri), err.detail);
     }
     if (!conf->redirect.https && !conf->redirect.loopback) {
         return apr_psprintf(
@@ -193,7 +185,7 @@ static const char *settle_endpoint(qo_conf_t *conf, apr_pool_t *p, int i)
         return apr_psprintf(p,
                             "QontoEndpoint %s %s cannot be used: it %s; write an absolute "
                             "https URL",
-                            qo_conf_endpoint_names[i], shown(p, given), err.detail);
+                            qo_conf_endpoint_names[i], qo_url_shown(p, given), err.detail);
     }
     if (!url.https && !url.loopback) {
         return apr_psprintf(

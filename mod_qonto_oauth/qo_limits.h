@@ -51,7 +51,15 @@
 #define QO_ROOM_LOGINS (32UL << 20)  /* for more than QO_PENDING_FEW pending logins */
 #define QO_ROOM_SESSION (16UL << 20) /* for a new session, and for any new login */
 #define QO_ROOM_REFRESH (1UL << 20)  /* before tokens are spent on new ones */
+#define QO_ROOM_IN_HAND                                                                    \
+    (4UL << 20) /* taken by a file beyond what it uses; refilled when half of it is used   \
+                 */
 #define QO_PENDING_FEW 1000
+
+/* The session tool. */
+#define QO_LIMIT_HELD_ROWS 500 /* lines it looks at to see how wide its columns are */
+#define QO_LIMIT_SHOWN 20      /* sessions it names when a short hash fits several */
+#define QO_HASH_DIGITS_MIN 6   /* of a session, to tell which is meant */
 
 /* Times. */
 #define QO_PENDING_LIFE                                                                    \
@@ -77,5 +85,15 @@
     30000                         /* so that there are several tries in Qonto's 60 s grace \
                                    */
 #define QO_REVOKE_TIMEOUT_MS 3000 /* a log-out waits no longer for Qonto */
+
+/* Redis: what it sends, and how it is asked. */
+#define QO_LIMIT_REPLY (4 * 1024 * 1024) /* all replies to what is asked at once */
+#define QO_LIMIT_REPLY_ITEMS 100000      /* of one list in a reply */
+#define QO_LIMIT_ADDRESSES 8             /* of one host name */
+#define QO_LIMIT_CONNECTIONS 64          /* of one process to one Redis */
+#define QO_REDIS_TIMEOUT_MS 500          /* an operation, looking up the name included */
+#define QO_REDIS_PROBE_MS 250 /* while it is down, one call in so long tries it */
+#define QO_REDIS_IDLE 60      /* a connection unused for longer may have died unseen */
+#define QO_REDIS_NAME_LIFE 5  /* what a name stands for is looked up again after that */
 
 #endif

@@ -201,7 +201,8 @@ int qo_store_lmdb_env_make(qo_store_lmdb_env_t *out, const qo_store_lmdb_kind_t 
         return rc;
     }
     if ((rc = is_empty(out, &empty)) != 0 ||
-        (rc = empty ? fill(out, kind, now) : load(out, kind)) != 0) {
+        (rc = empty ? fill(out, kind, now) : load(out, kind)) != 0 ||
+        (rc = qo_store_lmdb_room_take(out)) != 0) {
         qo_store_lmdb_env_close(out);
     }
     return rc;

@@ -132,6 +132,9 @@ qo_status_t qo_store_lmdb_env_answer(qo_err_t *err, const char *doing, int rc);
 /* Are `need` bytes left for what will be written to this file? MDB_MAP_FULL: not in its
  * map; ENOSPC: not on its file system. Not within a transaction that has written. */
 int qo_store_lmdb_room_left(const qo_store_lmdb_env_t *env, uint64_t need) QO_MUST_CHECK;
+/* Takes some room on the file system into the file's hand before it is needed, as room_left
+ * does as well. */
+int qo_store_lmdb_room_take(const qo_store_lmdb_env_t *env) QO_MUST_CHECK;
 /* Is that what `rc` means, from room_left or from a write? */
 bool qo_store_lmdb_room_lacks(int rc);
 /* Returns `status`, with a sentence on what cannot be done when `need` bytes are not left.

@@ -3,21 +3,21 @@
 #include "qo_store_lmdb.h"
 #include "qo_store_lmdb_env.h"
 
+#include "process.h"
 #include "store_port.h"
 #include "tap.h"
 
-#include <apr_file_io.h>
 #include <apr_general.h>
 #include <apr_strings.h>
 
-#include <errno.h>
-#include <fcntl.h>
 #include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define NOBODY 65534
@@ -191,49 +191,6 @@ static qo_store_status_t status_of(qo_store_t *s)
     return out;
 }
 
-static void *shared(size_t size)
-{
-    void *memory =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-    if (memory == MAP_FAILED) {
-        abort();
-    }
-    return memory;
-}
-
-/* The exit code of a child; -1 if it was killed. */
-static int wait_for(pid_t child)
-{
-    int state = 0;
-
-    while (waitpid(child, &state, 0) < 0 && errno == EINTR) {
-    }
-    return WIFEXITED(state) ? WEXITSTATUS(state) : -1;
-}
-
-static void remove_all(const char *dir)
-{
-    DIR *list = opendir(dir);
-    const struct dirent *entry;
-
-    while (list != NULL && (entry = readdir(list)) != NULL) {
-        char path[600];
-
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
-            continue;
-        }
-        (void)snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
-        if (unlink(path) != 0) {
-            remove_all(path);
-        }
-    }
-    if (list != NULL) {
-        (void)closedir(list);
-    }
-    (void)rmdir(dir);
-}
-
 /* -- the port -------------------------------------------------------------------------- */
 
 static void test_port(void)
@@ -318,6 +275,186 @@ static void test_ends(void)
     tap_int(replace(s, 4, 1, "w", 20), QO_OK, "replaced");
     tap_int(get(s, 4, 49), QO_OK, "lives on as well");
     tap_int(get(s, 4, 50), QO_E_NOT_FOUND, "for its idle time");
+    tap_int(delete_at(s, 4, 50), QO_E_NOT_FOUND, "log-out then comes too late");
+    tap_int(get(s, 4, 30), QO_E_NOT_FOUND, "but a clock set back does not revive it");
+    tap_int(create(s, 5, "v", 1000, 30, 0), QO_OK, "another");
+    tap_int(get(s, 5, 50), QO_E_NOT_FOUND, "idle");
+    tap_int(get(s, 5, 20), QO_OK, "is revived where nobody has ended it");
+    apr_pool_destroy(p);
+}
+
+/* -- leases ---------------------------------------------------------------------------- */
+
+static qo_lease_t wish(uint64_t generation)
+{
+    return store_port_wish(generation);
+}
+
+static qo_status_t acquire(qo_store_t *s, uint32_t n, qo_lease_t *lease, qo_err_t *err)
+{
+    qo_hash_t key = key_of(n);
+
+    return L->lease_acquire(s, &key, lease, apr_time_from_sec(60), after(0), err);
+}
+
+/* A lease as somebody may have written it, with times relative to the clock's. */
+static void plant_lease(qo_store_t *s, uint32_t n, int until, int again)
+{
+    qo_store_lmdb_t *own = (qo_store_lmdb_t *)s;
+    qo_lease_t lease = wish(1);
+    qo_hash_t key = key_of(n);
+    unsigned char record[QO_LEASE_LEN];
+    MDB_txn *txn;
+    int rc = qo_store_lmdb_env_write(&own->fleeting, &txn);
+
+    lease.until = qo_lease_clock() + apr_time_from_sec(until);
+    lease.again = qo_lease_clock() + apr_time_from_sec(again);
+    qo_lease_encode(record, &lease);
+    if (rc != 0 ||
+        qo_store_lmdb_env_end(
+            txn, qo_store_lmdb_env_put(txn, own->fleeting.db[QO_STORE_LMDB_LEASE],
+                                       qo_store_lmdb_key(&key),
+                                       qo_store_lmdb_val(record, sizeof(record)))) != 0) {
+        abort();
+    }
+}
+
+static uint64_t entries(qo_store_t *s, bool in_sessions, int database);
+
+static void test_lease_sweep(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "leases");
+    bool more;
+
+    for (uint32_t n = 0; n < 40; n++) {
+        (void)create(s, n, "v", 1000, 0, 0);
+        /* Held, lapsed not long ago, lapsed long ago, failed long ago. */
+        plant_lease(s, n,
+                    n % 4 == 0   ? 60
+                    : n % 4 == 1 ? -60
+                                 : -QO_LEASE_KEEP - 5,
+                    n % 4 == 3 ? -QO_LEASE_KEEP - 5 : -9000);
+        plant_lease(s, 1000 + n, 60, 0); /* of no session */
+    }
+    tap_int((long long)entries(s, false, QO_STORE_LMDB_LEASE), 80, "80 leases");
+    (void)L->sweep(s, after(2), 15, &more, NULL);
+    tap_ok(entries(s, false, QO_STORE_LMDB_LEASE) >= 65, "are swept, 15 at most,");
+    for (int i = 0; i < 5; i++) {
+        (void)L->sweep(s, after(2), 15, &more, NULL);
+    }
+    tap_int((long long)entries(s, false, QO_STORE_LMDB_LEASE), 20, "in six steps");
+    for (int i = 0; i < 3; i++) {
+        (void)L->sweep(s, after(2), 15, &more, NULL);
+    }
+    tap_int((long long)entries(s, false, QO_STORE_LMDB_LEASE), 20, "those of use stay");
+    tap_int(delete_at(s, 0, 3), QO_OK, "log-out");
+    tap_int((long long)entries(s, false, QO_STORE_LMDB_LEASE), 19, "drops the lease");
+    apr_pool_destroy(p);
+}
+
+/* A record of another boot, or damaged, must not be in the way for ever. */
+static void test_lease_beyond(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "beyond");
+    qo_lease_t lease = wish(1);
+    bool more;
+
+    (void)create(s, 1, "v", 1000, 0, 0);
+    plant_lease(s, 1, QO_TOMBSTONE_LIFE + 60, 0);
+    tap_int(acquire(s, 1, &lease, NULL), QO_OK, "a lease for longer than any is none");
+    plant_lease(s, 1, 0, QO_LIMIT_RETRY_AFTER + 60);
+    lease = wish(1);
+    tap_int(acquire(s, 1, &lease, NULL), QO_OK, "nor is such a back-off");
+    plant_lease(s, 1, QO_TOMBSTONE_LIFE + 60, 0);
+    tap_int(L->sweep(s, after(2), 15, &more, NULL), QO_OK, "a sweep");
+    tap_int((long long)entries(s, false, QO_STORE_LMDB_LEASE), 0, "removes it");
+    apr_pool_destroy(p);
+}
+
+/* Somebody holds the write lock all the while: a waiter must be answered all the same. */
+static void test_lease_poll(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "poll");
+    qo_store_lmdb_t *own = (qo_store_lmdb_t *)s;
+    qo_lease_t mine = wish(1), other = wish(1), late = wish(1);
+    MDB_txn *txn;
+
+    (void)create(s, 1, "v", 1000, 0, 0);
+    tap_int(acquire(s, 1, &mine, NULL), QO_OK, "a lease");
+    if (qo_store_lmdb_env_write(&own->fleeting, &txn) != 0) {
+        abort();
+    }
+    (void)alarm((unsigned int)(20 * process_slow())); /* a call that waits waits for ever */
+    tap_int(acquire(s, 1, &other, NULL), QO_E_CONFLICT, "refused without the write lock");
+    tap_int(acquire(s, 2, &late, NULL), QO_E_NOT_FOUND, "and so is one of no session");
+    (void)alarm(0);
+    mdb_txn_abort(txn);
+    tap_ok(qo_lease_same(&mine, &other), "by who holds it");
+    apr_pool_destroy(p);
+}
+
+/* -- the walk -------------------------------------------------------------------------- */
+
+typedef struct {
+    qo_store_lmdb_t *store;
+    int visits;
+    int reading; /* visits during which this process had a read transaction */
+} walk_t;
+
+static int has_reader(const char *line, void *data)
+{
+    int *found = data;
+
+    /* "pid thread txn" or, without a transaction, "pid thread -" */
+    *found += strtol(line, NULL, 10) == (long)getpid() && strchr(line, '-') == NULL;
+    return 0;
+}
+
+static void count_visit(void *data, const qo_hash_t *key, qo_bytes_t value,
+                        const qo_store_meta_t *meta)
+{
+    walk_t *walk = data;
+    int found = 0;
+
+    (void)key;
+    (void)value;
+    (void)meta;
+    walk->visits++;
+    (void)mdb_reader_list(walk->store->sessions.env, has_reader, &found);
+    (void)mdb_reader_list(walk->store->fleeting.env, has_reader, &found);
+    walk->reading += found > 0;
+}
+
+static void test_walk_pages(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "pages-of-a-walk");
+    walk_t walk = {.store = (qo_store_lmdb_t *)s};
+    qo_store_cursor_t cursor = {.done = false};
+    MDB_txn *txn;
+    int calls = 0, found = 0, before, longest = 0;
+
+    for (uint32_t n = 0; n < 2 * QO_WALK_BATCH + 20; n++) {
+        (void)create(s, n, "v", n < 20 ? 10 : 1000, 0, 0);
+    }
+    while (!cursor.done && calls++ < 20) {
+        before = walk.visits;
+        (void)L->session_walk(s, p, &cursor, count_visit, &walk, after(100), NULL);
+        longest = walk.visits - before > longest ? walk.visits - before : longest;
+    }
+    tap_int(calls, 3, "pages of a walk");
+    tap_int(walk.visits, 2 * QO_WALK_BATCH, "lead to all that live");
+    tap_ok(longest <= QO_WALK_BATCH, "a bounded number at a time");
+    tap_int(walk.reading, 0, "who visits holds up nobody");
+    if (qo_store_lmdb_env_read(&walk.store->sessions, &txn) != 0) {
+        abort();
+    }
+    (void)mdb_reader_list(walk.store->sessions.env, has_reader, &found);
+    mdb_txn_abort(txn);
+    tap_int(found, 1, "a reader would have been noticed");
     apr_pool_destroy(p);
 }
 
@@ -448,8 +585,8 @@ static void race(qo_store_t *s, apr_pool_t *p, volatile int *wins, int *ready)
 static void test_take_race(void)
 {
     apr_pool_t *p = new_pool();
-    volatile int *wins = shared(2 * RACES * sizeof(int));
-    int *ready = shared(sizeof(int));
+    volatile int *wins = process_shared(2 * RACES * sizeof(int));
+    int *ready = process_shared(sizeof(int));
     pid_t child[2];
     int once = 0, ended = 0;
     qo_store_t *s = open_store(p, "race");
@@ -469,7 +606,7 @@ static void test_take_race(void)
         }
     }
     for (int i = 0; i < 2; i++) {
-        ended += wait_for(child[i]) == 0;
+        ended += process_wait(child[i]) == 0;
     }
     for (int n = 0; n < RACES; n++) {
         once += wins[n] + wins[RACES + n] == 1;
@@ -508,7 +645,7 @@ static void test_fork_guard(void)
         apr_pool_destroy(p);
         _exit(good ? 0 : 1);
     }
-    tap_int(wait_for(child), 0, "a forked process is refused everything");
+    tap_int(process_wait(child), 0, "a forked process is refused everything");
     tap_int(get(s, 1, 1), QO_OK, "and the one that opened it is not hurt");
     apr_pool_destroy(p);
     p = new_pool();
@@ -547,7 +684,7 @@ static void test_kill(void)
     apr_pool_t *p = new_pool(), *child_pool = new_pool();
     qo_store_t *s, *theirs;
     pid_t parent = getpid();
-    volatile uint32_t *made = shared(sizeof(uint32_t));
+    volatile uint32_t *made = process_shared(sizeof(uint32_t));
     uint32_t lost = 0, stale = 0, broken = 0;
     qo_store_meta_t meta;
     qo_bytes_t value;
@@ -569,7 +706,7 @@ static void test_kill(void)
         }
         (void)usleep((useconds_t)(i * 211 % 3000));
         (void)kill(child, SIGKILL);
-        broken += wait_for(child) != -1;
+        broken += process_wait(child) != -1;
         broken += create(s, 1000000 + (uint32_t)i, "ours", 100000, 0, 1) != QO_OK;
         for (uint32_t n = before; n < *made; n++) {
             lost += get(s, n, 2) != QO_OK;
@@ -617,7 +754,7 @@ static void test_dead_readers(void)
         }
         (void)kill(getpid(), SIGKILL);
     }
-    tap_int(wait_for(child), -1, "a process dies with all reader slots");
+    tap_int(process_wait(child), -1, "a process dies with all reader slots");
     tap_int(get(s, 1, 1), QO_OK, "and others read on");
     apr_pool_destroy(p);
 }
@@ -872,6 +1009,18 @@ static void test_damaged_record(void)
     tap_int(get(s, 1, 1), QO_OK, "and are whole then");
     tap_int(delete_at(s, 2, 0), QO_OK, "or are deleted");
     tap_int((long long)status_of(s).sessions, 2, "so that they are gone");
+    tap_int(create(s, 4, "v", 10, 0, 0), QO_OK, "a session with its entry");
+    rc = qo_store_lmdb_env_write(&own->sessions, &txn);
+    if (rc == 0) {
+        qo_hash_t key = key_of(4);
+
+        rc = qo_store_lmdb_env_put(txn, own->sessions.db[QO_STORE_LMDB_RECORD],
+                                   qo_store_lmdb_key(&key), qo_store_lmdb_val("short", 5));
+    }
+    tap_int(qo_store_lmdb_env_end(txn, rc), 0, "is damaged");
+    tap_int(delete_at(s, 4, 0), QO_OK, "and deleted");
+    tap_int(L->sweep(s, after(20), 10, &more, NULL), QO_OK, "when its entry is swept");
+    tap_int(create(s, 4, "v", 1000, 0, 20), QO_E_CONFLICT, "its tombstone stays");
 
     rc = qo_store_lmdb_env_write(&own->fleeting, &txn);
     if (rc == 0) {
@@ -1027,7 +1176,7 @@ static void test_users(void)
     if (child == 0) {
         _exit(use_as_nobody(in_base("nobody")));
     }
-    tap_int(wait_for(child), 0, "which uses it, and makes none where it may not");
+    tap_int(process_wait(child), 0, "which uses it, and makes none where it may not");
     (void)chown(in_base("nobody"), NOBODY - 1, NOBODY - 1);
     tap_int(prepare_as(&s, p, in_base("nobody"), NOBODY, &err), QO_E_STORE_UNAVAILABLE,
             "a directory of somebody else");
@@ -1041,27 +1190,393 @@ static void test_users(void)
     apr_pool_destroy(p);
 }
 
+/* -- a tool beside the server ---------------------------------------------------------- */
+
+static qo_store_t *tool_store(apr_pool_t *p, const char *name)
+{
+    qo_store_setup_t setup = {.argument = in_base(name), .as_it_is = true};
+    qo_store_t *s = NULL;
+
+    if (L->prepare(&s, p, &setup, NULL) != QO_OK) {
+        abort();
+    }
+    return s;
+}
+
+static void tool_refused(const char *name, const char *words, const char *what)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = tool_store(p, name);
+    qo_err_t err = {.detail = ""};
+
+    tap_int(L->attach(s, p, &err), QO_E_STORE_UNAVAILABLE, what);
+    tap_ok(strstr(err.detail, words) != NULL, "says: %s", err.detail);
+    apr_pool_destroy(p);
+}
+
+static void test_tool_refused(void)
+{
+    apr_pool_t *p = new_pool();
+
+    tool_refused("no-store", "No such file", "a tool for a store that is not there");
+    tap_ok(access(in_base("no-store"), F_OK) != 0, "and makes none");
+    (void)mkdir(in_base("bare"), 0755);
+    tool_refused("bare", "No such file", "for an empty directory");
+    tap_int(rmdir(in_base("bare")), 0, "which stays empty");
+    fill_store("unlocked");
+    (void)unlink(file_in("unlocked", "volatile.mdb-lock"));
+    tool_refused("unlocked", "No such file", "for a store without its lock");
+    tap_ok(access(file_in("unlocked", "volatile.mdb-lock"), F_OK) != 0, "and makes none");
+    fill_store("rebooted");
+    set_meta(file_in("rebooted", "volatile.mdb"), "boot", "another boot");
+    tool_refused("rebooted", "start httpd first", "for a store of another boot");
+    fill_store("older");
+    set_meta(file_in("older", "sessions.mdb"), "format", "qonto sessions 1");
+    tool_refused("older", "VERSION", "for a store of another version");
+    tap_int(count_aside("older", "sessions.mdb"), 0, "which it leaves alone");
+    apr_pool_destroy(p);
+}
+
+/* The tool's whole run: sees a session, ends it, has its own rights again. */
+static int use_as_tool(const char *name, uint32_t n)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = tool_store(p, name);
+    uid_t uid = geteuid();
+    gid_t gid = getegid();
+    walk_t walk = {.store = (qo_store_lmdb_t *)s};
+    qo_store_cursor_t cursor = {.done = false};
+
+    if (L->attach(s, p, NULL) != QO_OK) {
+        return 1;
+    }
+    if (L->session_walk(s, p, &cursor, count_visit, &walk, after(2), NULL) != QO_OK ||
+        walk.visits < 1 || get(s, n, 2) != QO_OK || delete_at(s, n, 2) != QO_OK) {
+        return 2;
+    }
+    apr_pool_destroy(p);
+    return geteuid() == uid && getegid() == gid ? 0 : 3;
+}
+
+static int run_tool(const char *name, uint32_t n)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        _exit(use_as_tool(name, n));
+    }
+    return process_wait(child);
+}
+
+static void test_tool(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s;
+
+    fill_store("tool");
+    (void)chmod(in_base("tool"), 0755);
+    s = open_store(p, "tool");
+    (void)chmod(in_base("tool"), 0755);
+    tap_int(run_tool("tool", 3), 0, "a tool works while the server runs");
+    tap_int(get(s, 3, 3), QO_E_NOT_FOUND, "what it ends is ended");
+    tap_int(get(s, 4, 3), QO_OK, "and nothing else");
+    tap_int(mode_of(in_base("tool")), 0755, "it changes no directory");
+    apr_pool_destroy(p);
+}
+
+/* The lock file LMDB makes when it is missing: with whose rights? */
+static int make_lock(const char *name)
+{
+    qo_store_lmdb_rights_t before;
+    qo_store_lmdb_env_t env;
+
+    if (qo_store_lmdb_dir_enter(&before, in_base(name)) != 0 ||
+        qo_store_lmdb_env_open(&env, &qo_store_lmdb_volatile,
+                               file_in(name, "volatile.mdb")) != 0 ||
+        qo_store_lmdb_dir_leave(&before) != 0) {
+        return 1;
+    }
+    qo_store_lmdb_env_close(&env);
+    return geteuid() == 0 ? 0 : 2;
+}
+
+static void test_tool_of_root(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s;
+    qo_err_t err = {.detail = ""};
+    pid_t child;
+
+    (void)chmod(base_dir, 0755);
+    tap_int(prepare_as(&s, p, in_base("theirs"), NOBODY, &err), QO_OK, "nobody's store");
+    child = fork();
+    if (child == 0) {
+        _exit(use_as_nobody(in_base("theirs")));
+    }
+    tap_int(process_wait(child), 0, "is used by nobody");
+    tap_int(run_tool("theirs", 77), 0, "and by a tool of root");
+    (void)unlink(file_in("theirs", "volatile.mdb-lock"));
+    child = fork();
+    if (child == 0) {
+        _exit(make_lock("theirs"));
+    }
+    tap_int(process_wait(child), 0, "even if it makes the lock");
+    tap_ok(owner_of(file_in("theirs", "volatile.mdb-lock")) == NOBODY &&
+               mode_of(file_in("theirs", "volatile.mdb-lock")) == 0600,
+           "that is nobody's");
+    (void)unlink(file_in("theirs", "sessions.mdb"));
+    (void)symlink("/etc/shadow", file_in("theirs", "sessions.mdb"));
+    tool_refused("theirs", "Permission denied", "a link to what nobody may not read");
+    tap_int((long long)geteuid(), 0, "is refused by one that is still root");
+    apr_pool_destroy(p);
+}
+
+/* -- room ------------------------------------------------------------------------------ */
+
+#define PAGE 4096
+
+/* Sessions of about a page each, until one is refused. */
+static uint32_t create_many(qo_store_t *s, uint32_t max, qo_status_t *last, qo_err_t *err)
+{
+    static unsigned char filler[1900];
+    qo_bytes_t value = {filler, sizeof(filler)};
+    uint32_t n = 0;
+
+    for (*last = QO_OK; *last == QO_OK && n < max; n++) {
+        qo_hash_t key = key_of(n);
+
+        *last = L->session_create(s, &key, value, after(90000), 0, after(0), err);
+    }
+    return *last == QO_OK ? n : n - 1;
+}
+
+/* Those who are signed in, at this version, get new tokens twice. */
+static uint32_t replace_all(qo_store_t *s, uint32_t count, uint64_t version, size_t len)
+{
+    static unsigned char filler[4000];
+    qo_bytes_t value = {filler, len};
+    uint32_t done = 0;
+
+    for (uint32_t i = 0; i < count * 2; i++) {
+        qo_hash_t key = key_of(i % count);
+        qo_lease_t lease = wish(version + i / count);
+
+        done +=
+            L->lease_acquire(s, &key, &lease, apr_time_from_sec(60), after(1), NULL) ==
+                QO_OK &&
+            L->session_replace(s, &key, lease.generation, value, after(1), NULL) == QO_OK &&
+            L->lease_release(s, &key, &lease, QO_OK, 0, NULL) == QO_OK;
+    }
+    return done;
+}
+
+static void flood(qo_store_t *s, uint32_t count, uint32_t *put_ones, qo_status_t *last)
+{
+    static unsigned char filler[4000];
+    qo_bytes_t value = {filler, sizeof(filler)};
+
+    *put_ones = 0;
+    *last = QO_OK;
+    for (uint32_t n = 0; n < count; n++) {
+        qo_hash_t key = key_of(500000 + n);
+        qo_status_t status =
+            L->pending_put(s, &key, value, after(1000 + (int)n), after(0), NULL);
+
+        *put_ones += status == QO_OK;
+        *last = status != QO_OK ? status : *last;
+    }
+}
+
+static uint64_t used_pages(const qo_store_lmdb_env_t *env)
+{
+    MDB_envinfo info;
+
+    if (mdb_env_info(env->env, &info) != 0) {
+        abort();
+    }
+    return info.me_last_pgno + 1;
+}
+
+static void set_map(const qo_store_lmdb_env_t *env, uint64_t bytes)
+{
+    if (mdb_env_set_mapsize(env->env, bytes) != 0) {
+        abort();
+    }
+}
+
+static void test_room_in_map(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "map");
+    qo_store_lmdb_t *own = (qo_store_lmdb_t *)s;
+    qo_err_t err = {.detail = ""};
+    qo_lease_t lease = wish(3);
+    qo_status_t last;
+    uint32_t count, ended = 0;
+
+    set_map(&own->sessions, QO_ROOM_SESSION + (2 << 20));
+    count = create_many(s, 100000, &last, &err);
+    tap_int(last, QO_E_STORE_FULL, "a map that is nearly full takes no new session");
+    tap_ok(strstr(err.detail, "no new session: less than 16 MiB") != NULL, "and says: %s",
+           err.detail);
+    tap_ok(count > 100 && used_pages(&own->sessions) * PAGE < (4 << 20), "after %u", count);
+    tap_int(replace_all(s, count, 1, 1900), 2 * count,
+            "those who are in it get new tokens, twice");
+    set_map(&own->sessions, used_pages(&own->sessions) * PAGE + (QO_ROOM_REFRESH / 8));
+    tap_int(acquire(s, 1, &lease, &err), QO_E_STORE_UNAVAILABLE,
+            "in one that is full no refresh begins");
+    tap_ok(strstr(err.detail, "no refresh: less than 1 MiB") != NULL, "which says: %s",
+           err.detail);
+    tap_int(get(s, 1, 1), QO_OK, "reading goes on");
+    for (uint32_t n = 2; n < count; n++) {
+        ended += delete_at(s, n, 1) == QO_OK;
+    }
+    tap_int(ended, count - 2, "and log-out");
+    tap_int(acquire(s, 1, &lease, &err), QO_OK, "whose pages make room for a refresh");
+    apr_pool_destroy(p);
+}
+
+static void test_room_for_logins(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_store(p, "logins");
+    qo_store_lmdb_t *own = (qo_store_lmdb_t *)s;
+    qo_err_t err = {.detail = ""};
+    qo_lease_t lease = wish(1);
+    qo_status_t last;
+    uint32_t done;
+    bool taken;
+
+    tap_int(create(s, 1, "v", 9000, 0, 0), QO_OK, "a session");
+    set_map(&own->fleeting, QO_ROOM_LOGINS + (16 << 20));
+    flood(s, 20000, &done, &last);
+    tap_int(done, 20000, "a flood of long logins, more than a file can hold, goes on");
+    tap_ok(status_of(s).pending >= QO_PENDING_FEW, "many are kept");
+    tap_ok(used_pages(&own->fleeting) * PAGE < (18 << 20), "in bounded room");
+    for (uint32_t n = 19000, kept = 0; n < 20000; n++) {
+        qo_hash_t key = key_of(500000 + n);
+        qo_bytes_t value;
+
+        kept += L->pending_get(s, p, &key, &value, &taken, after(0), NULL) == QO_OK;
+        if (n == 19999) {
+            tap_int(kept, 1000, "the newest");
+        }
+    }
+    tap_int(acquire(s, 1, &lease, &err), QO_OK, "leases have room beside them");
+    tap_int(touch(s, 1, 1), QO_OK, "and touches");
+    set_map(&own->fleeting, used_pages(&own->fleeting) * PAGE + (1 << 20));
+    apr_pool_destroy(p);
+
+    p = new_pool();
+    s = open_store(p, "logins-none");
+    own = (qo_store_lmdb_t *)s;
+    set_map(&own->fleeting, QO_ROOM_SESSION);
+    tap_int(put(s, 1, 1000, 0), QO_E_STORE_UNAVAILABLE,
+            "no login begins where no session could follow");
+    apr_pool_destroy(p);
+}
+
+/* A small file system, in a mount namespace of this process: it ends with it, however. */
+static const char *small_disk(size_t mib)
+{
+    const char *place = in_base("disk");
+    const char *size = apr_psprintf(root_pool, "size=%lum,mode=0755", (unsigned long)mib);
+
+    if (mkdir(place, 0755) != 0 || unshare(CLONE_NEWNS) != 0 ||
+        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("none", place, "tmpfs", 0, size) != 0) {
+        return NULL;
+    }
+    return "disk/store";
+}
+
+/* Takes what is left but for `rest` bytes. */
+static void fill_disk(const char *path, size_t rest)
+{
+    static const char block[64 * 1024];
+    struct statvfs fs;
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+
+    while (fd >= 0 && fstatvfs(fd, &fs) == 0 && fs.f_bavail * fs.f_bsize > rest) {
+        size_t left = fs.f_bavail * fs.f_bsize - rest;
+
+        if (write(fd, block, left < sizeof(block) ? left : sizeof(block)) < 0) {
+            abort();
+        }
+    }
+    if (fd < 0 || close(fd) != 0) {
+        abort();
+    }
+}
+
+static void test_room_on_disk(void)
+{
+    apr_pool_t *p = new_pool();
+    const char *place = small_disk((QO_ROOM_SESSION >> 20) + 12);
+    qo_store_t *s;
+    const qo_store_lmdb_t *own;
+    qo_err_t err = {.detail = ""};
+    qo_lease_t lease = wish(100);
+    qo_status_t last;
+    uint32_t count, done, ended = 0;
+    MDB_txn *reader;
+
+    if (!tap_ok(place != NULL, "a small file system can be mounted")) {
+        apr_pool_destroy(p);
+        return;
+    }
+    s = open_store(p, place);
+    own = (qo_store_lmdb_t *)s;
+    count = create_many(s, 100000, &last, &err);
+    tap_int(last, QO_E_STORE_FULL, "a disk that is nearly full takes no new session");
+    tap_ok(strstr(err.detail, "16 MiB are left on the file system of /") != NULL,
+           "and says: %s", err.detail);
+    tap_ok(count > 100, "after %u", count);
+    flood(s, 3000, &done, &last);
+    tap_int(last, QO_E_STORE_UNAVAILABLE, "nor a new login");
+    fill_disk(in_base("disk/ballast"), 0);
+    tap_int(get(s, 1, 1), QO_OK, "on a full disk sessions are read");
+    tap_int(replace_all(s, count, 1, 1900), 2 * count,
+            "those who are in it get new tokens, twice");
+    /* Nothing that is freed can be used again while somebody reads. */
+    if (qo_store_lmdb_env_read(&own->sessions, &reader) != 0) {
+        abort();
+    }
+    done = replace_all(s, count, 3, 1900);
+    tap_ok(done < 2 * count, "what the file has in hand ends at last, after %u", done);
+    tap_int(acquire(s, 2, &lease, &err), QO_E_STORE_UNAVAILABLE, "then no refresh begins");
+    tap_ok(strstr(err.detail, "no refresh: less than 1 MiB") != NULL, "which says: %s",
+           err.detail);
+    tap_int(delete_at(s, 2, 1), QO_OK, "a log-out goes on even so");
+    mdb_txn_abort(reader);
+    tap_int(acquire(s, 3, &lease, &err), QO_OK, "until the reader ends");
+    for (uint32_t n = 3; n < count; n++) {
+        ended += delete_at(s, n, 1) == QO_OK;
+    }
+    tap_int(ended, count - 3, "everybody may sign out");
+    tap_int(create(s, 900000, "v", 1000, 0, 1), QO_E_STORE_FULL, "nobody may sign in");
+    (void)unlink(in_base("disk/ballast"));
+    tap_int(create(s, 900000, "v", 1000, 0, 1), QO_OK, "with room again, for a session");
+    apr_pool_destroy(p);
+    tap_int(umount2(in_base("disk"), MNT_DETACH), 0, "unmounted");
+}
+
 int main(void)
 {
-    const char *temp;
-    char *place;
-
     if (apr_initialize() != APR_SUCCESS ||
-        apr_pool_create(&root_pool, NULL) != APR_SUCCESS ||
-        apr_temp_dir_get(&temp, root_pool) != APR_SUCCESS) {
+        apr_pool_create(&root_pool, NULL) != APR_SUCCESS) {
         return 1;
     }
-    place = apr_pstrcat(root_pool, temp, "/qo_store_lmdb.XXXXXX", NULL);
-    if (mkdtemp(place) == NULL) {
-        printf("Bail out! %s: %s\n", place, strerror(errno));
-        return 1;
-    }
-    base_dir = place;
+    base_dir = process_place(root_pool, "qo_store_lmdb");
     t0 = apr_time_now() - apr_time_from_sec(BIRTH);
     test_port();
     test_pending_limit();
     test_longest();
     test_ends();
+    test_lease_sweep();
+    test_lease_beyond();
+    test_lease_poll();
+    test_walk_pages();
     test_sweep();
     test_lost_touches();
     test_take_race();
@@ -1078,10 +1593,16 @@ int main(void)
     test_damaged_record();
     test_directory();
     test_missing_file();
+    test_tool_refused();
+    test_tool();
+    test_room_in_map();
+    test_room_for_logins();
     if (geteuid() == 0) {
         test_users();
+        test_tool_of_root();
+        test_room_on_disk(); /* in a mount namespace from here on */
     }
-    remove_all(base_dir);
+    process_remove(base_dir);
     apr_pool_destroy(root_pool);
     apr_terminate();
     return tap_done();
