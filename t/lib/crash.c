@@ -8,10 +8,13 @@
  *
  *   kill       SIGKILL to itself         stop     SIGSTOP to itself
  *   note       nothing
+ *   fail       the commit fails as on a full disk (sessions, not leases)
+ *   fail-on    and so does each until the test takes the file away
  *
  * Whoever meets the point takes the file away, so that it happens once, and leaves its
  * process number in a file of the same name and ".pid". */
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
@@ -25,26 +28,53 @@ int curl_easy_perform(void *handle);
 int mdb_txn_commit(void *txn);
 
 typedef int call_t(void *);
+typedef void end_t(void *);
 
 static _Thread_local bool answered; /* this thread has new tokens that are not stored yet */
 
-static call_t *real(const char *name)
+static void find(void *function, const char *name)
 {
     void *symbol = dlsym(RTLD_NEXT, name);
-    call_t *call;
 
     if (symbol == NULL) {
         abort();
     }
-    memcpy(&call, &symbol, sizeof call);
-    return call;
+    memcpy(function, &symbol, sizeof symbol);
 }
 
-/* What the test wants at this point; 0 if nothing, or another was faster. */
-static char wish(const char *control, const char *point)
+static int real(const char *name, void *argument)
+{
+    call_t *call;
+
+    find(&call, name);
+    return call(argument);
+}
+
+/* Is it the file that must not lose anything? */
+static bool durable(void *txn)
+{
+    void *(*env_of)(void *);
+    int (*path_of)(void *, const char **);
+    const char *path;
+
+    find(&env_of, "mdb_txn_env");
+    find(&path_of, "mdb_env_get_path");
+    return path_of(env_of(txn), &path) == 0 && strstr(path, "/sessions") != NULL;
+}
+
+static int fail(void *txn)
+{
+    end_t *give_up;
+
+    find(&give_up, "mdb_txn_abort");
+    give_up(txn);
+    return ENOSPC;
+}
+
+/* What the test wants at this point; false if nothing, or another was faster. */
+static bool wish(char action[16], const char *control, const char *point)
 {
     char text[32] = "";
-    char action[16];
     char where[16];
     int fd = open(control, O_RDONLY | O_CLOEXEC);
     ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
@@ -53,10 +83,10 @@ static char wish(const char *control, const char *point)
         close(fd);
     }
     if (got <= 0 || sscanf(text, "%15s %15s", where, action) != 2 ||
-        strcmp(where, point) != 0 || unlink(control) != 0) {
-        return 0;
+        strcmp(where, point) != 0) {
+        return false;
     }
-    return action[0];
+    return strcmp(action, "fail-on") == 0 || unlink(control) == 0;
 }
 
 static void leave_number(const char *control)
@@ -74,43 +104,48 @@ static void leave_number(const char *control)
     close(fd);
 }
 
-static void reach(const char *point)
+/* True when the test wants a failure there. */
+static bool reach(const char *point)
 {
     const char *control = getenv("QO_CRASH");
-    char action = control == NULL ? 0 : wish(control, point);
+    char action[16];
 
-    if (action == 0) {
-        return;
+    if (control == NULL || !wish(action, control, point)) {
+        return false;
     }
     leave_number(control);
-    if (action != 'n') {
-        kill(getpid(), action == 's' ? SIGSTOP : SIGKILL);
+    if (strcmp(action, "kill") == 0) {
+        raise(SIGKILL);
     }
+    if (strcmp(action, "stop") == 0) {
+        raise(SIGSTOP); /* this very thread: else it would run on for a moment */
+    }
+    return strncmp(action, "fail", 4) == 0;
 }
 
 int curl_easy_perform(void *handle)
 {
     int result;
 
-    reach("before");
-    result = real("curl_easy_perform")(handle);
-    reach("after");
+    (void)reach("before");
+    result = real("curl_easy_perform", handle);
+    (void)reach("after");
     answered = true;
     return result;
 }
 
 int mdb_txn_commit(void *txn)
 {
-    bool ours = answered;
     int result;
 
+    if (!answered || !durable(txn)) {
+        return real("mdb_txn_commit", txn);
+    }
+    if (reach("commit")) {
+        return fail(txn); /* and the next attempt is still one after an answer */
+    }
     answered = false;
-    if (ours) {
-        reach("commit");
-    }
-    result = real("mdb_txn_commit")(txn);
-    if (ours) {
-        reach("committed");
-    }
+    result = real("mdb_txn_commit", txn);
+    (void)reach("committed");
     return result;
 }
