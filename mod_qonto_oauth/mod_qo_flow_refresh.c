@@ -118,20 +118,30 @@ static void release(const wish_t *wish, qo_status_t why, apr_time_t wait)
     }
 }
 
+/* Did Qonto give new tokens that could not be stored? Then the old ones are good only for
+ * being repeated, and that soon. */
+static bool is_unsaved(qo_status_t why)
+{
+    return why == QO_E_STORE_UNAVAILABLE || why == QO_E_INTERNAL;
+}
+
 /* Doubled each time, or as long as we were asked to wait. */
-static apr_time_t back_off(const wish_t *wish, const qo_err_t *err)
+static apr_time_t back_off(const wish_t *wish, qo_status_t why, const qo_err_t *err)
 {
     uint32_t failures = wish->lease.failures;
     apr_time_t wait = from_ms(QO_BACKOFF_MIN_MS) << (failures < 10 ? failures : 10);
     apr_time_t asked = apr_time_from_sec(err->retry_after);
 
+    if (is_unsaved(why)) {
+        return from_ms(QO_BACKOFF_STORE_MS);
+    }
     wait = wait < from_ms(QO_BACKOFF_MAX_MS) ? wait : from_ms(QO_BACKOFF_MAX_MS);
     return asked > wait ? asked : wait;
 }
 
 static apr_time_t release_failed(const wish_t *wish, qo_status_t why, const qo_err_t *err)
 {
-    apr_time_t wait = back_off(wish, err);
+    apr_time_t wait = back_off(wish, why, err);
 
     release(wish, why, wait);
     return wait;
@@ -200,7 +210,7 @@ static void renewed(const wish_t *wish, const qo_token_t *token)
     qo_err_t err = {.detail = ""};
     qo_status_t status = save(wish, token, &err);
 
-    if (status == QO_E_STORE_UNAVAILABLE || status == QO_E_INTERNAL) {
+    if (is_unsaved(status)) {
         /* Nothing is lost yet: the next attempt repeats the same refresh token. */
         end_without(ctx, status, release_failed(wish, status, &err), err.detail);
         return;
@@ -325,6 +335,20 @@ static void take_pause(wish_t *wish)
     wish->pause = longer < from_ms(QO_POLL_MAX_MS) ? longer : from_ms(QO_POLL_MAX_MS);
 }
 
+/* The last attempt failed, and the next is not due yet. */
+static void fail_like(mod_qo_ctx_t *ctx, const qo_lease_t *last, apr_time_t wait)
+{
+    qo_status_t why = qo_error_by_number((int)last->why);
+    const char *detail = apr_psprintf(ctx->pool, "the last attempt failed (QO%04lu)",
+                                      (unsigned long)last->why);
+
+    if (is_unsaved(why)) {
+        end_without(ctx, why, wait, detail);
+    } else {
+        give_up(ctx, why, wait, detail);
+    }
+}
+
 /* Without the lease. Returns whether to ask for it again. */
 static bool wait_for(wish_t *wish)
 {
@@ -334,8 +358,7 @@ static bool wait_for(wish_t *wish)
 
     if (theirs->generation == ctx->version && theirs->until <= clock &&
         theirs->again > clock) {
-        give_up(ctx, qo_error_by_number((int)theirs->why), theirs->again - clock,
-                "the last attempt failed, and the next is not due yet");
+        fail_like(ctx, theirs, theirs->again - clock);
         return false;
     }
     if (clock >= waiting_ends(wish)) {

@@ -83,7 +83,8 @@
 #define QO_SAVE_PAUSE_MS 250     /* with such pauses */
 #define QO_POLL_MIN_MS 2         /* pauses of those who wait for another's refresh */
 #define QO_POLL_MAX_MS 25
-#define QO_BACKOFF_MIN_MS 1000 /* after a failed refresh: doubled each time, */
+#define QO_BACKOFF_STORE_MS 500 /* after new tokens could not be stored */
+#define QO_BACKOFF_MIN_MS 1000  /* after a failed refresh: doubled each time, */
 #define QO_BACKOFF_MAX_MS                                                                  \
     30000                         /* so that there are several tries in Qonto's 60 s grace \
                                    */

@@ -42,9 +42,11 @@ sub cannot_save ($visitor, $name) {
     my $calls = calls($rig);
     cmp_ok $calls, '<=', 3, "$name: calls do not multiply";
     unlink $rig->root . '/point/wish';
+    select undef, undef, undef, 1;    # within a second of the store's return
     $backend->clear;
     is_new $rig, $visitor, "$name: the store is back", burst($rig, $visitor, 5);
-    is_deeply [asked_for($rig)], [($visitor->{spent}) x ($calls + 1)], "$name: by the same refresh token";
+    is scalar(grep { $_ ne $visitor->{spent} } asked_for($rig)), 0, "$name: by the same refresh token";
+    is scalar(asked_for($rig)), $calls + 1, "$name: with one call more";
     is_in $rig, $visitor, "$name: and so it stays";
     return;
 }

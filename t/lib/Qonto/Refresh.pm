@@ -166,7 +166,8 @@ sub is_in ($rig, $visitor, $name) {
     my $answer = $visitor->{browser}->get($rig->url('/app/after'));
     return subtest $name => sub {
         is $answer->status, 200, 'signed in' or diag $answer->story;
-        is_deeply [keys seen_tokens($rig)->%*], [$visitor->{access}], 'with the newest token';
+        my @seen = keys seen_tokens($rig)->%*;
+        ok @seen == 1 && $seen[0] eq $visitor->{access}, 'with the newest token';
         is calls($rig), $before, 'no call to Qonto';
     };
 }
