@@ -98,7 +98,7 @@ make_work_folder() {
 # configure, made from configure.ac when it is missing or older than what it is made of.
 make_configure() {
     local source
-    for source in configure.ac Makefile.am build/m4/qo_apxs.m4 build/m4/qo_flags.m4 build/m4/qo_lmdb.m4; do
+    for source in configure.ac Makefile.am build/m4/qo_apxs.m4 build/m4/qo_flags.m4 build/m4/qo_hiredis.m4 build/m4/qo_lmdb.m4; do
         if [ "$top/$source" -nt "$top/configure" ] || [ "$top/$source" -nt "$top/Makefile.in" ]; then
             quietly autoreconf autoreconf -fi "$top"
             return

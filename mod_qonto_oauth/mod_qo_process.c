@@ -7,6 +7,7 @@
 #include "qo_http.h"
 #include "qo_keyfile.h"
 #include "qo_store_lmdb.h"
+#include "qo_url.h"
 
 #include <ap_provider.h>
 #include <apr_cstr.h>
@@ -25,7 +26,8 @@
 
 /* A store that one or more virtual hosts share; no process may open the same one twice. */
 typedef struct {
-    const char *place; /* the directory of an lmdb store, else its specification */
+    const char *place; /* the directory of an lmdb store, else its specification, which may
+                        * hold a password */
     const char *key_dir;
     const qo_store_provider_t *provider;
     qo_store_t *store;
@@ -147,10 +149,21 @@ static bool is_lmdb(const char *spec)
     return strcmp(spec, "lmdb") == 0 || strncmp(spec, "lmdb:", 5) == 0;
 }
 
-static const qo_store_provider_t *find_provider(const char *spec)
+/* "name", "name:argument" or "scheme://rest": httpd's own socache providers have arguments
+ * such as "redis:host:port", so a scheme is a name of its own, slashes and all. */
+static size_t name_length(const char *spec)
 {
     const char *colon = strchr(spec, ':');
-    size_t len = colon != NULL ? (size_t)(colon - spec) : strlen(spec);
+
+    if (colon == NULL) {
+        return strlen(spec);
+    }
+    return (size_t)(colon - spec) + (strncmp(colon, "://", 3) == 0 ? 3 : 0);
+}
+
+static const qo_store_provider_t *find_provider(const char *spec)
+{
+    size_t len = name_length(spec);
     char name[32];
     const qo_store_provider_t *provider = NULL;
 
@@ -160,6 +173,12 @@ static const qo_store_provider_t *find_provider(const char *spec)
         provider = ap_lookup_provider(QO_STORE_GROUP, name, QO_STORE_VERSION);
     }
     return provider != NULL ? provider : &mod_qo_store_socache_provider;
+}
+
+/* For the log: URLs may hold a password. */
+static const char *shown(apr_pool_t *p, const char *spec)
+{
+    return strstr(spec, "://") != NULL ? qo_url_shown(p, spec) : spec;
 }
 
 static qo_status_t prepare_store(shared_store_t *shared, apr_pool_t *p, server_rec *s,
@@ -174,7 +193,7 @@ static qo_status_t prepare_store(shared_store_t *shared, apr_pool_t *p, server_r
     qo_status_t status;
 
     if (setup.argument == NULL || setup.dir == NULL) {
-        return qo_error(err, QO_E_STORE_UNAVAILABLE, "%s is not a path", spec);
+        return qo_error(err, QO_E_STORE_UNAVAILABLE, "%s is not a path", shown(p, spec));
     }
     shared->provider = find_provider(spec);
     shared->key_dir = is_lmdb(spec) ? setup.argument : setup.dir;
@@ -185,7 +204,7 @@ static qo_status_t prepare_store(shared_store_t *shared, apr_pool_t *p, server_r
     }
     if (status == QO_OK && shared->provider->caveat != NULL && !is_first_pass()) {
         mod_qo_log_server(APLOG_WARNING, s, MOD_QO_LOG_STORE, "QontoSessionStore %s: %s",
-                          spec, shared->provider->caveat);
+                          shown(p, spec), shared->provider->caveat);
     }
     return status;
 }

@@ -30,6 +30,7 @@ void qo_conf_init(qo_conf_t *conf)
     conf->pkce = -1;
     conf->idle_seconds = -1;
     conf->max_seconds = -1;
+    conf->refresh_margin = -1;
     conf->connect_timeout_ms = -1;
     conf->total_timeout_ms = -1;
 }
@@ -65,6 +66,7 @@ void qo_conf_merge(qo_conf_t *out, const qo_conf_t *base, const qo_conf_t *add)
         add->session_key != NULL ? add->old_session_key : base->old_session_key;
     out->idle_seconds = first_number(add->idle_seconds, base->idle_seconds);
     out->max_seconds = first_number(add->max_seconds, base->max_seconds);
+    out->refresh_margin = first_number(add->refresh_margin, base->refresh_margin);
     out->cookie_name = first_text(add->cookie_name, base->cookie_name);
     out->cookie_path = first_text(add->cookie_path, base->cookie_path);
     out->cookie_samesite = first_text(add->cookie_samesite, base->cookie_samesite);
@@ -114,14 +116,6 @@ const char *qo_conf_scope_union(apr_pool_t *p, const char *a, const char *b)
 
 /* ---- settling ---- */
 
-/* A URL as a sentence may quote it: without a password. */
-static const char *shown(apr_pool_t *p, const char *url)
-{
-    const char *at = strrchr(url, '@');
-
-    return at == NULL ? url : apr_pstrcat(p, "...", at, NULL);
-}
-
 static const char *check_client(const qo_conf_t *conf)
 {
     if (conf->client_id == NULL) {
@@ -151,7 +145,7 @@ static const char *settle_redirect(qo_conf_t *conf, apr_pool_t *p)
             "QontoRedirectURI %s cannot be used: it %s; write the absolute URL "
             "registered at Qonto, such as "
             "https://app.example.com/qonto/callback",
-            shown(p, conf->redirect_uri), err.detail);
+            qo_url_shown(p, conf->redirect_uri), err.detail);
     }
     if (!conf->redirect.https && !conf->redirect.loopback) {
         return apr_psprintf(
@@ -191,7 +185,7 @@ static const char *settle_endpoint(qo_conf_t *conf, apr_pool_t *p, int i)
         return apr_psprintf(p,
                             "QontoEndpoint %s %s cannot be used: it %s; write an absolute "
                             "https URL",
-                            qo_conf_endpoint_names[i], shown(p, given), err.detail);
+                            qo_conf_endpoint_names[i], qo_url_shown(p, given), err.detail);
     }
     if (!url.https && !url.loopback) {
         return apr_psprintf(
@@ -221,6 +215,7 @@ static const char *settle_times(qo_conf_t *conf)
 {
     conf->idle_seconds = first_number(conf->idle_seconds, 8 * 3600);
     conf->max_seconds = first_number(conf->max_seconds, 30 * 86400);
+    conf->refresh_margin = first_number(conf->refresh_margin, QO_REFRESH_MARGIN);
     conf->connect_timeout_ms = first_number(conf->connect_timeout_ms, 3000);
     conf->total_timeout_ms = first_number(conf->total_timeout_ms, 10000);
     if (conf->max_seconds > QO_SESSION_MAX) {
@@ -232,6 +227,12 @@ static const char *settle_times(qo_conf_t *conf)
         return "QontoSessionTimeout: the first value (idle) is longer than the second "
                "(longest "
                "life): write the shorter one first, such as 8h 30d";
+    }
+    if (conf->refresh_margin > QO_REFRESH_MARGIN_MAX) {
+        return "QontoRefreshMargin: a refresh ends the old access token, so with more than "
+               "30m of its hour left it would come too often: write a shorter time, such "
+               "as "
+               "60s";
     }
     if (conf->connect_timeout_ms > conf->total_timeout_ms) {
         return "QontoTimeout: the first value (connect) is longer than the second (total): "
@@ -293,9 +294,19 @@ static const char *check_proxy(const qo_conf_t *conf, apr_pool_t *p)
                         err.detail);
 }
 
+/* A store that is named by a URL is another host's as well, and a key that each host makes
+ * for itself would open nothing of the others'. */
 static const char *check_session_key(const qo_conf_t *conf)
 {
     const char *keys[] = {conf->session_key, conf->old_session_key};
+
+    if (conf->session_key == NULL && conf->store != NULL &&
+        strstr(conf->store, "://") != NULL) {
+        return "QontoSessionStore names a store that hosts share, so QontoSessionKey must "
+               "be "
+               "given: write QontoSessionKey file:PATH with the path of a file that is the "
+               "same on all of them and holds the output of: openssl rand -hex 32";
+    }
 
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
         if (keys[i] != NULL && strlen(keys[i]) < QO_KEY_MIN) {
@@ -331,6 +342,18 @@ static void warn_scopes(const qo_conf_t *conf, apr_pool_t *p, apr_array_header_t
                               "(invalid_scope)",
                               REJECTED[i]));
         }
+    }
+}
+
+/* Qonto takes a refresh token again for 60 s after its first use. */
+static void warn_times(const qo_conf_t *conf, apr_array_header_t *warnings)
+{
+    if (conf->total_timeout_ms > QO_TIMEOUT_SAFE_MS) {
+        warn(warnings,
+             "QontoTimeout: with a total of more than 40s a refresh whose answer is lost "
+             "may "
+             "be repeated too late for Qonto, which then ends the session: write a shorter "
+             "second value, such as 3s 10s");
     }
 }
 
@@ -371,7 +394,9 @@ const char *qo_conf_settle(qo_conf_t *conf, apr_pool_t *p, apr_array_header_t *w
     conf->scopes = first_text(conf->scopes, DEFAULT_SCOPES);
     conf->store = first_text(conf->store, "lmdb");
     conf->binding = apr_pstrcat(p, conf->client_id, "\n", conf->redirect_uri, NULL);
+    conf->next_first = apr_pcalloc(p, sizeof(*conf->next_first));
     conf->enabled = true;
     warn_scopes(conf, p, warnings);
+    warn_times(conf, warnings);
     return NULL;
 }

@@ -290,13 +290,13 @@ char *qo_url_query(apr_pool_t *p, const apr_array_header_t *params)
     return apr_array_pstrcat(p, pairs, '&');
 }
 
-/* Decodes a form name or value in place. */
-static bool decode_form(char *text)
+/* Decodes in place; in forms a plus stands for a space. */
+static bool decode(char *text, char plus)
 {
     char *out = text;
 
     for (; *text != '\0'; text++) {
-        char c = *text == '+' ? ' ' : *text;
+        char c = *text == '+' ? plus : *text;
 
         if (c == '%') {
             int byte = coded_byte(text);
@@ -316,6 +316,20 @@ static bool decode_form(char *text)
     return true;
 }
 
+const char *qo_url_decode(apr_pool_t *p, const char *text)
+{
+    char *plain = apr_pstrdup(p, text);
+
+    return decode(plain, '+') ? plain : NULL;
+}
+
+const char *qo_url_shown(apr_pool_t *p, const char *url)
+{
+    const char *at = strrchr(url, '@');
+
+    return at == NULL ? url : apr_pstrcat(p, "...", at, NULL);
+}
+
 /* Reads name=value in place; a name alone has the value "". */
 static bool read_pair(qo_param_t *out, char *pair)
 {
@@ -326,7 +340,7 @@ static bool read_pair(qo_param_t *out, char *pair)
     }
     out->name = pair;
     out->value = value;
-    return decode_form(pair) && decode_form(value);
+    return decode(pair, ' ') && decode(value, ' ');
 }
 
 qo_status_t qo_url_parse_query(apr_array_header_t **out, apr_pool_t *p, const char *query,

@@ -38,6 +38,12 @@ qo_status_t qo_url_parse(qo_url_t *out, apr_pool_t *p, const char *url,
 /* Percent-encodes all but RFC 3986 unreserved characters: a space is %20. */
 char *qo_url_encode(apr_pool_t *p, const char *text);
 
+/* The reverse ("+" stays a plus); NULL for bad percent coding or a NUL. */
+const char *qo_url_decode(apr_pool_t *p, const char *text);
+
+/* A URL as a sentence may quote it: without a password. */
+const char *qo_url_shown(apr_pool_t *p, const char *url);
+
 /* name=value&name=value of an array of qo_param_t, both sides encoded. */
 char *qo_url_query(apr_pool_t *p, const apr_array_header_t *params);
 
