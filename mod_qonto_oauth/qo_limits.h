@@ -75,6 +75,7 @@
 #define QO_SESSION_MAX (90 * 86400) /* life of a refresh token at Qonto */
 #define QO_SWEEP_INTERVAL 30
 #define QO_SWEEP_BATCH 200       /* records looked at in one write transaction */
+#define QO_SWEEP_STEP 50         /* of them that a durable file is locked for */
 #define QO_WALK_BATCH 500        /* sessions looked at in one read transaction */
 #define QO_TIMEOUT_SAFE_MS 40000 /* a longer call leaves no time to repeat it in 60 s */
 #define QO_LEASE_MARGIN_MS 5000  /* a lease outlasts the call to Qonto by as much */
