@@ -370,20 +370,13 @@ typedef struct {
     apr_time_t now;
 } walk_t;
 
-/* The hash in a session's key; false for a key of others. */
+/* The hash in a session's key; false for what is none, though it looks like one to SCAN. */
 static bool read_key(qo_hash_t *out, const walk_t *walk, const qo_redis_reply_t *name)
 {
     size_t len = strlen(walk->s->settings->prefix) + 3;
-    qo_store_redis_key_t same;
-    qo_hash_t hash;
 
-    if (name->kind != QO_REDIS_TEXT || name->text.len != len + QO_STORE_REDIS_NAME ||
-        qo_crypto_untext(hash.bytes, (const char *)name->text.data + len) != QO_HASH_LEN) {
-        return false;
-    }
-    *out = hash;
-    qo_store_redis_key(&same, walk->s, 's', &hash);
-    return strcmp(same.text, (const char *)name->text.data) == 0;
+    return name->kind == QO_REDIS_TEXT && name->text.len == len + QO_STORE_REDIS_NAME &&
+           qo_crypto_untext(out->bytes, (const char *)name->text.data + len) == QO_HASH_LEN;
 }
 
 /* One that is gone by now, or is none of ours, is no mistake. */

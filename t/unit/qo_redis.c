@@ -301,32 +301,41 @@ static void *work(void *data)
     return NULL;
 }
 
+/* Many threads at once; how many answers were wrong or missing. */
+static int crowd(qo_redis_t *redis, int threads)
+{
+    worker_t worker[16];
+    pthread_t thread[16];
+    int wrong = 0;
+
+    for (int i = 0; i < threads; i++) {
+        worker[i] = (worker_t){redis, 50, 0};
+        if (pthread_create(&thread[i], NULL, work, &worker[i]) != 0) {
+            abort();
+        }
+    }
+    for (int i = 0; i < threads; i++) {
+        (void)pthread_join(thread[i], NULL);
+        wrong += worker[i].wrong;
+    }
+    return wrong;
+}
+
 static void test_pool(void)
 {
     apr_pool_t *p = new_pool();
     qo_redis_settings_t *settings = settings_for(p, 0);
     qo_redis_t *redis;
     qo_redis_talk_t *talk[4], *one_more;
-    worker_t worker[16];
-    pthread_t thread[16];
     qo_err_t err = {.detail = ""};
-    int wrong = 0, begun = 0;
+    int begun = 0;
     const char *clients;
     long since;
 
     settings->timeout_ms = 5000 * process_slow();
     redis = attached(p, settings);
-    for (int i = 0; i < 16; i++) {
-        worker[i] = (worker_t){redis, 50, 0};
-        if (pthread_create(&thread[i], NULL, work, &worker[i]) != 0) {
-            abort();
-        }
-    }
-    for (int i = 0; i < 16; i++) {
-        (void)pthread_join(thread[i], NULL);
-        wrong += worker[i].wrong;
-    }
-    tap_int(wrong, 0, "sixteen threads on four connections: each gets its own answers");
+    tap_int(crowd(redis, 16), 0,
+            "sixteen threads on four connections: each gets its own answers");
     clients = strstr(redis_say(r, "INFO clients"), "connected_clients:");
     tap_ok(clients != NULL && atoi(clients + 18) <= 5, "there were no more than four");
 
@@ -402,6 +411,7 @@ static void test_hang(void)
         redis_sleep(5);
     }
     took(since, 0, 1000, "it goes on, and is found");
+    tap_int(crowd(redis, 4), 0, "by everybody");
     redis_end(hung);
     apr_pool_destroy(p);
 }
@@ -431,6 +441,7 @@ static void test_restart(void)
         redis_sleep(5);
     }
     took(since, 0, 1000, "it is back, and found");
+    tap_int(crowd(redis, 4), 0, "by everybody");
     redis_end(other);
     apr_pool_destroy(p);
 }
