@@ -2,6 +2,7 @@
 
 #include "mod_qo_ctx.h"
 #include "mod_qo_flow.h"
+#include "mod_qo_login.h"
 #include "mod_qo_reply.h"
 
 #include <apr_cstr.h>
@@ -50,15 +51,56 @@ static qo_facts_t gather_facts(request_rec *r, const mod_qo_ctx_t *ctx)
     qo_facts_t facts = {
         .store_failed = ctx->store_failed,
         .session = ctx->state,
+        .refresh_tried = ctx->refresh_tried,
         .policy = mod_qo_config_policy(mod_qo_config_dir(r)),
     };
 
-    if (ctx->state != QO_SESSION_LIVE) {
+    if (!mod_qo_ctx_signed_in(ctx)) {
         mod_qo_headers_facts(&request, r);
         facts.visit = r->main == NULL && !is_error_document(r) && qo_gate_visit(&request);
         facts.other_host = mod_qo_ctx_other_host(r, ctx);
     }
     return facts;
+}
+
+/* Tokens are renewed by whoever meets the session first, and once: sub-requests and
+ * internal redirects find what came of it in the context. */
+static qo_action_t decide(request_rec *r, mod_qo_ctx_t *ctx)
+{
+    qo_facts_t facts;
+    qo_action_t action;
+
+    mod_qo_ctx_load_session(r, ctx);
+    facts = gather_facts(r, ctx);
+    action = qo_gate_decide(&facts);
+    if (action == QO_ACTION_REFRESH) {
+        mod_qo_flow_refresh(r, ctx);
+        facts = gather_facts(r, ctx);
+        action = qo_gate_decide(&facts);
+    }
+    return action;
+}
+
+/* Who would rather not wait for the old session may begin a new one. */
+static const char *link_to_login(request_rec *r, const mod_qo_ctx_t *ctx)
+{
+    const char *url = NULL;
+    qo_pending_t draft;
+
+    return mod_qo_login_draft(&draft, r, ctx, NULL, NULL) == QO_OK &&
+                   mod_qo_login_ticket(&url, r, ctx, &draft) == QO_OK
+               ? url
+               : NULL;
+}
+
+static int unavailable(request_rec *r, const mod_qo_ctx_t *ctx)
+{
+    if (ctx->store_failed) {
+        return mod_qo_reply_failure(r, QO_E_STORE_UNAVAILABLE, &ctx->store_error, NULL,
+                                    NULL);
+    }
+    return mod_qo_reply_failure(r, ctx->refresh_status, &ctx->refresh_error,
+                                link_to_login(r, ctx), NULL);
 }
 
 static int pass(request_rec *r, const char *user)
@@ -71,7 +113,6 @@ static int pass(request_rec *r, const char *user)
 int mod_qo_authn_check(request_rec *r)
 {
     mod_qo_ctx_t *ctx;
-    qo_facts_t facts;
 
     if (!is_ours(r)) {
         return DECLINED;
@@ -83,9 +124,7 @@ int mod_qo_authn_check(request_rec *r)
     if (r->main != NULL) {
         mod_qo_reply_keep_private(r); /* without a session, too, the page would differ */
     }
-    mod_qo_ctx_load_session(r, ctx);
-    facts = gather_facts(r, ctx);
-    switch (qo_gate_decide(&facts)) {
+    switch (decide(r, ctx)) {
     case QO_ACTION_PASS:
         return pass(r, mod_qo_ctx_user(ctx));
     case QO_ACTION_ANONYMOUS:
@@ -97,8 +136,8 @@ int mod_qo_authn_check(request_rec *r)
     case QO_ACTION_PAGE:
         return mod_qo_flow_page(r, ctx);
     case QO_ACTION_UNAVAILABLE:
-        return mod_qo_reply_failure(r, QO_E_STORE_UNAVAILABLE, &ctx->store_error, NULL,
-                                    NULL);
+        return unavailable(r, ctx);
+    case QO_ACTION_REFRESH: /* was done */
     case QO_ACTION_DENY:
         break;
     }
@@ -130,17 +169,15 @@ static int export_location(request_rec *r, mod_qo_ctx_t *ctx)
     static const char *const NOTHING[MOD_QO_PASS_ITEMS] = {NULL};
 
     mod_qo_reply_keep_private(r);
-    mod_qo_ctx_load_session(r, ctx);
-    if (ctx->store_failed) {
-        return mod_qo_reply_failure(r, QO_E_STORE_UNAVAILABLE, &ctx->store_error, NULL,
-                                    NULL);
+    if (decide(r, ctx) == QO_ACTION_UNAVAILABLE) {
+        return unavailable(r, ctx);
     }
     if (r->user != NULL && *r->user == '\0') {
         r->user = NULL;
         r->ap_auth_type = NULL;
     }
     /* TRACE sends the request's headers back to the browser. */
-    if (ctx->state == QO_SESSION_LIVE && r->method_number != M_TRACE) {
+    if (mod_qo_ctx_signed_in(ctx) && r->method_number != M_TRACE) {
         export_session(r, ctx, mod_qo_config_dir(r));
     } else {
         mod_qo_headers_export(r, &ctx->exported, mod_qo_config_dir(r), NOTHING, NULL);

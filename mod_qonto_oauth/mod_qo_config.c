@@ -311,6 +311,12 @@ static const char *set_session_timeout(cmd_parms *cmd, void *dir, const char *id
     return complain(cmd, mistake);
 }
 
+static const char *set_refresh_margin(cmd_parms *cmd, void *dir, const char *margin)
+{
+    (void)dir;
+    return complain(cmd, qo_conf_seconds(&conf_of(cmd)->refresh_margin, cmd->pool, margin));
+}
+
 static const char *set_cookie(cmd_parms *cmd, void *dir, const char *assignment)
 {
     (void)dir;
@@ -516,6 +522,8 @@ const command_rec mod_qo_config_commands[] = {
         "file:PATH or exec:COMMAND"),
     AP_INIT_TAKE12("QontoSessionTimeout", set_session_timeout, NULL, SERVER,
                    "idle time and longest life of a session, such as 8h 30d"),
+    AP_INIT_TAKE1("QontoRefreshMargin", set_refresh_margin, NULL, SERVER,
+                  "an access token with less time left is renewed, such as 60s"),
     AP_INIT_ITERATE("QontoCookie", set_cookie, NULL, SERVER,
                     "name=, path= and samesite= of the session cookie"),
     AP_INIT_TAKE2("QontoTimeout", set_timeout, NULL, SERVER,

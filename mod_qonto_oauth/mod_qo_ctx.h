@@ -27,8 +27,15 @@ typedef struct {
     qo_err_t store_error;
     qo_session_state_t state;
     qo_session_t session;           /* unless state is NONE */
+    const char *cookie;             /* what it was opened with; a secret */
+    uint64_t version;               /* its generation in the store */
     qo_hash_t key;                  /* its key in the store; zeros without one */
     char id[QO_SESSION_ID_LEN + 1]; /* names it in logs */
+
+    /* After mod_qo_flow_refresh. */
+    bool refresh_tried;
+    qo_status_t refresh_status; /* why there are no new tokens */
+    qo_err_t refresh_error;
 } mod_qo_ctx_t;
 
 /* On arrival. NULL on a virtual host without Qonto. */
@@ -40,6 +47,17 @@ mod_qo_ctx_t *mod_qo_ctx_get(const request_rec *r);
 /* Looks the session up, once. No lock, no network with the embedded store; one small write
  * a minute for the idle clock. */
 void mod_qo_ctx_load_session(request_rec *r, mod_qo_ctx_t *ctx);
+
+/* Looks it up again, at the present time: `ctx->state` may be NONE afterwards. Or else
+ * QO_E_STORE_UNAVAILABLE, with the reason in `ctx->store_error`, and all but the time is as
+ * it was. Keeps no memory unless the session has changed. */
+qo_status_t mod_qo_ctx_reload(request_rec *r, mod_qo_ctx_t *ctx) QO_MUST_CHECK;
+
+/* Judges the session by the present time. */
+void mod_qo_ctx_judge(mod_qo_ctx_t *ctx);
+
+/* Is somebody signed in, be their token good or to be renewed? */
+bool mod_qo_ctx_signed_in(const mod_qo_ctx_t *ctx);
 
 /* Was the page asked for under a host name other than the callback's? */
 bool mod_qo_ctx_other_host(const request_rec *r, const mod_qo_ctx_t *ctx);

@@ -312,7 +312,7 @@ static int refuse_answer(request_rec *r, const mod_qo_ctx_t *ctx, const login_t 
 
 static bool signed_in_since(const mod_qo_ctx_t *ctx, const login_t *login)
 {
-    return ctx->state == QO_SESSION_LIVE &&
+    return mod_qo_ctx_signed_in(ctx) &&
            memcmp(&ctx->key, &login->pending.session_seen, sizeof(ctx->key)) != 0;
 }
 

@@ -46,6 +46,15 @@ void mod_qo_log_warning(request_rec *r, int number, const char *format, ...)
     va_end(args);
 }
 
+void mod_qo_log_alarm(request_rec *r, int number, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    log_request(APLOG_ERR, r, number, format, args);
+    va_end(args);
+}
+
 void mod_qo_log_server(int level, const server_rec *s, int number, const char *format, ...)
 {
     char line[HUGE_STRING_LEN];

@@ -18,7 +18,9 @@
 #define MOD_QO_LOG_LOGIN_STARTED 62
 #define MOD_QO_LOG_NOTICE 63
 #define MOD_QO_LOG_REVOKE_FAILED 64
+#define MOD_QO_LOG_RENEWED 65
 #define MOD_QO_LOG_AMBIGUOUS 66
+#define MOD_QO_LOG_NOT_RENEWED 67
 #define MOD_QO_LOG_CONFIG 70
 #define MOD_QO_LOG_STORE 71
 #define MOD_QO_LOG_SWEEP 72
@@ -34,6 +36,10 @@ void mod_qo_log_event(request_rec *r, int number, const char *format, ...)
 
 /* Something an admin should see, while a request is served (level warn). */
 void mod_qo_log_warning(request_rec *r, int number, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Something an admin must act on (level error). */
+void mod_qo_log_alarm(request_rec *r, int number, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Start-up and housekeeping; level is one of APLOG_*. */

@@ -96,7 +96,7 @@ static qo_status_t extra_query(const char **out, request_rec *r,
 static void see_session(qo_pending_t *draft, const mod_qo_ctx_t *ctx)
 {
     memset(&draft->session_seen, 0, sizeof(draft->session_seen));
-    if (ctx->state == QO_SESSION_LIVE) {
+    if (mod_qo_ctx_signed_in(ctx)) {
         draft->session_seen = ctx->key;
     }
 }

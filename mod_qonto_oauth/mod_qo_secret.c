@@ -1,6 +1,7 @@
 #include "mod_qo_secret.h"
 
-#include <apr_file_info.h>
+#include "qo_secret.h"
+
 #include <apr_file_io.h>
 #include <apr_strings.h>
 #include <apr_thread_proc.h>
@@ -9,63 +10,6 @@
 
 #include <stdbool.h>
 #include <string.h>
-
-#define MAX_SECRET 4096
-
-static const char *check_file(apr_pool_t *p, const char *directive, const char *path)
-{
-    const apr_int32_t wanted = APR_FINFO_TYPE | APR_FINFO_PROT;
-    apr_finfo_t info;
-    char reason[120];
-    apr_status_t rv = apr_stat(&info, path, wanted, p);
-
-    if (rv != APR_SUCCESS) {
-        return apr_psprintf(p, "%s: the file %s cannot be read (%s)", directive, path,
-                            apr_strerror(rv, reason, sizeof(reason)));
-    }
-    if (info.filetype != APR_REG) {
-        return apr_psprintf(p, "%s: %s is not a file", directive, path);
-    }
-    if (info.protection & (APR_FPROT_WREAD | APR_FPROT_WWRITE | APR_FPROT_GWRITE)) {
-        return apr_psprintf(
-            p,
-            "%s: the file %s can be read or changed by other users: make it "
-            "private with: chmod 600 %s",
-            directive, path, path);
-    }
-    return NULL;
-}
-
-static const char *read_file(const char **out, apr_pool_t *p, const char *directive,
-                             const char *path)
-{
-    char *buffer = apr_pcalloc(p, MAX_SECRET + 1);
-    apr_size_t len = MAX_SECRET;
-    apr_file_t *file;
-    char reason[120];
-    apr_status_t rv = apr_file_open(&file, path, APR_READ, APR_OS_DEFAULT, p);
-
-    if (rv == APR_SUCCESS) {
-        rv = apr_file_read_full(file, buffer, len, &len);
-        (void)apr_file_close(file); /* opened for reading: nothing can be lost */
-    }
-    if (rv != APR_SUCCESS && rv != APR_EOF) {
-        return apr_psprintf(p, "%s: the file %s cannot be read (%s)", directive, path,
-                            apr_strerror(rv, reason, sizeof(reason)));
-    }
-    if (len >= MAX_SECRET) {
-        return apr_psprintf(p, "%s: the file %s is too long to be a secret", directive,
-                            path);
-    }
-    if (strlen(buffer) != len) {
-        return apr_psprintf(p, "%s: the file %s has a NUL in it", directive, path);
-    }
-    while (len > 0 && (buffer[len - 1] == '\n' || buffer[len - 1] == '\r')) {
-        buffer[--len] = '\0';
-    }
-    *out = buffer;
-    return NULL;
-}
 
 /* The first line the program prints, if it then ends well. */
 static apr_status_t first_line(char *line, apr_size_t size, apr_pool_t *p, char **argv)
@@ -98,11 +42,11 @@ static apr_status_t first_line(char *line, apr_size_t size, apr_pool_t *p, char 
 
 static const char *run(const char **out, cmd_parms *cmd, const char *command)
 {
-    char *line = apr_pcalloc(cmd->pool, MAX_SECRET + 1);
+    char *line = apr_pcalloc(cmd->pool, QO_SECRET_MAX + 1);
     char **argv = NULL;
     bool ran = apr_tokenize_to_argv(command, &argv, cmd->temp_pool) == APR_SUCCESS &&
                argv[0] != NULL &&
-               first_line(line, MAX_SECRET, cmd->temp_pool, argv) == APR_SUCCESS;
+               first_line(line, QO_SECRET_MAX, cmd->temp_pool, argv) == APR_SUCCESS;
 
     line[strcspn(line, "\r\n")] = '\0';
     if (!ran || *line == '\0') {
@@ -116,18 +60,11 @@ static const char *run(const char **out, cmd_parms *cmd, const char *command)
     return NULL;
 }
 
-static const char *check_text(apr_pool_t *p, const char *directive, const char *text)
+/* Sentences begin with the name of their directive. */
+static const char *of(cmd_parms *cmd, const char *mistake)
 {
-    if (*text == '\0') {
-        return apr_psprintf(p, "%s: the secret is empty", directive);
-    }
-    for (; *text != '\0'; text++) {
-        if ((unsigned char)*text < 0x20 || *text == 0x7f) {
-            return apr_psprintf(
-                p, "%s: the secret has a line end or control character in it", directive);
-        }
-    }
-    return NULL;
+    return mistake != NULL ? apr_pstrcat(cmd->pool, cmd->cmd->name, ": ", mistake, NULL)
+                           : NULL;
 }
 
 const char *mod_qo_secret_read(const char **out, cmd_parms *cmd, const char *source)
@@ -141,8 +78,7 @@ const char *mod_qo_secret_read(const char **out, cmd_parms *cmd, const char *sou
         if (path == NULL) {
             return apr_psprintf(cmd->pool, "%s: %s is not a path", directive, source);
         }
-        mistake = check_file(cmd->temp_pool, directive, path);
-        mistake = mistake ? mistake : read_file(out, cmd->pool, directive, path);
+        mistake = of(cmd, qo_secret_read_file(out, cmd->pool, path));
     } else if (strncmp(source, "exec:", 5) == 0) {
         mistake = run(out, cmd, source + 5);
     } else {
@@ -150,5 +86,5 @@ const char *mod_qo_secret_read(const char **out, cmd_parms *cmd, const char *sou
         /* mod_info and -D DUMP_CONFIG show the configuration as it was written. */
         cmd->directive->args = "(hidden)";
     }
-    return mistake != NULL ? mistake : check_text(cmd->pool, directive, *out);
+    return mistake != NULL ? mistake : of(cmd, qo_secret_check(*out));
 }

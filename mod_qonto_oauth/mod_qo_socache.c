@@ -38,7 +38,7 @@
 #define LENGTH_LEN 4
 /* A sealed record and what mod_qo_store_socache puts before it. */
 #define VALUE_MAX (QO_LIMIT_RECORD + 64)
-#define SMALL_MAX 64 /* a canary, a touch */
+#define SMALL_MAX 96 /* a canary, a touch, a lease */
 #define CANARY_LEN 16
 #define CANARY_LIFE apr_time_from_sec(3600)
 #define CANARY_LETTER 'c'
@@ -68,11 +68,13 @@ static const struct {
     char letter;        /* in the key */
     const char *suffix; /* of FILE */
     const char *consumer;
-    unsigned int size; /* usual size of a record; of a touch, with shmcb's index entry */
+    unsigned int
+        size; /* usual size of a record; of the last two, with shmcb's index entry */
 } KIND[] = {
     [MOD_QO_SOCACHE_SESSION] = {'s', "", "qonto-session", 768},
     [MOD_QO_SOCACHE_PENDING] = {'p', ".pending", "qonto-pending", 512},
     [MOD_QO_SOCACHE_SEEN] = {'t', ".seen", "qonto-seen", 72},
+    [MOD_QO_SOCACHE_LEASE] = {'l', ".lease", "qonto-lease", 144},
 };
 
 struct mod_qo_socache_t {
@@ -103,7 +105,8 @@ typedef struct {
 
 static place_t place_of(const slot_t *at)
 {
-    size_t max = at->kind == MOD_QO_SOCACHE_SEEN ? SMALL_MAX : VALUE_MAX;
+    bool small = at->kind == MOD_QO_SOCACHE_SEEN || at->kind == MOD_QO_SOCACHE_LEASE;
+    size_t max = small ? SMALL_MAX : VALUE_MAX;
     place_t place = {at, at->key, KIND[at->kind].letter, max};
 
     return place;
@@ -365,6 +368,11 @@ qo_status_t mod_qo_socache_write(const slot_t *at, qo_bytes_t value, apr_time_t 
     return qo_error(at->err, QO_E_STORE_FULL,
                     "socache provider %s refuses a record of %lu bytes: %s",
                     at->cache->provider->name, (unsigned long)value.len, reason(&why, rv));
+}
+
+qo_status_t mod_qo_socache_write_for(const slot_t *at, qo_bytes_t value, apr_time_t life)
+{
+    return mod_qo_socache_write(at, value, apr_time_now() + life);
 }
 
 /* dbm's remove answers success whatever happened, so what is said comes from reading. To

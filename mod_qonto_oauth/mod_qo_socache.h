@@ -1,5 +1,5 @@
 /* One of httpd's socache providers, made fit to hold sessions: the lower half of
- * mod_qo_store_socache. It keeps byte strings of three kinds under hashes; what they mean
+ * mod_qo_store_socache. It keeps byte strings of four kinds under hashes; what they mean
  * is none of its business. What it adds to a bare socache stands in mod_qo_socache.c.
  *
  * A specification is "NAME" or "NAME:ARGUMENT" in the provider's own syntax. */
@@ -18,7 +18,8 @@ typedef struct mod_qo_socache_t mod_qo_socache_t;
 typedef enum {
     MOD_QO_SOCACHE_SESSION,
     MOD_QO_SOCACHE_PENDING,
-    MOD_QO_SOCACHE_SEEN, /* when a session was last touched */
+    MOD_QO_SOCACHE_SEEN,  /* when a session was last touched */
+    MOD_QO_SOCACHE_LEASE, /* who renews its tokens */
     MOD_QO_SOCACHE_KINDS
 } mod_qo_socache_kind_t;
 
@@ -76,6 +77,10 @@ qo_status_t mod_qo_socache_read(const mod_qo_socache_slot_t *at,
  * there before may be lost then. */
 qo_status_t mod_qo_socache_write(const mod_qo_socache_slot_t *at, qo_bytes_t value,
                                  apr_time_t expires) QO_MUST_CHECK;
+
+/* The same, for `life` from now by the machine's clock. */
+qo_status_t mod_qo_socache_write_for(const mod_qo_socache_slot_t *at, qo_bytes_t value,
+                                     apr_time_t life) QO_MUST_CHECK;
 
 /* QO_OK when it was there and is gone, QO_E_NOT_FOUND when it was not there. */
 qo_status_t mod_qo_socache_remove(const mod_qo_socache_slot_t *at) QO_MUST_CHECK;

@@ -3,11 +3,18 @@
  *   [format 1][taken 1][version 8][expires 8][idle 4][since 8][value]
  *
  * is what is kept of a session or pending login; a touch has the same form and no value.
- * Touches are records of their own, so that a touch can never bring a session back. */
+ * Touches are records of their own, so that a touch can never bring a session back; so are
+ * leases (qo_lease.h), which end by themselves. A session that was "taken" is a tombstone.
+ *
+ * Who waits for another's refresh asks for session and lease every few milliseconds. Over a
+ * provider that may be read without the mutex (memcache, redis) both are answered without
+ * it; over shmcb and dbm, where reading is a change too, it is held for the reading alone.
+ */
 #include "mod_qo_store_socache.h"
 
 #include "mod_qo_socache.h"
 
+#include <apr_pools.h>
 #include <apr_strings.h>
 
 #include <string.h>
@@ -23,7 +30,7 @@ typedef struct {
 typedef mod_qo_socache_slot_t slot_t;
 
 typedef struct {
-    bool taken;
+    bool taken; /* a pending login: used; a session: ended */
     uint64_t version;
     apr_time_t expires;
     uint32_t idle;
@@ -75,12 +82,17 @@ static bool idle_over(const record_t *session, apr_time_t now)
     return session->idle != 0 && session->since + apr_time_from_sec(session->idle) <= now;
 }
 
-static slot_t touch_of(const slot_t *at)
+static slot_t beside(const slot_t *at, mod_qo_socache_kind_t kind)
 {
     slot_t place = *at;
 
-    place.kind = MOD_QO_SOCACHE_SEEN;
+    place.kind = kind;
     return place;
+}
+
+static slot_t touch_of(const slot_t *at)
+{
+    return beside(at, MOD_QO_SOCACHE_SEEN);
 }
 
 static void count_touch(record_t *session, qo_bytes_t raw)
@@ -105,8 +117,8 @@ static qo_status_t find(const slot_t *at, record_t *out, apr_time_t now)
     return unpack(out, raw) && out->expires > now ? QO_OK : QO_E_NOT_FOUND;
 }
 
-/* A live session, whose `since` becomes when it was last seen. A touch that cannot be read
- * is doubted only when the session would be over without it. */
+/* A live session, whose `since` becomes when it was last seen; no tombstone. A touch that
+ * cannot be read is doubted only when the session would be over without it. */
 static qo_status_t find_session(const slot_t *at, record_t *out, apr_time_t now)
 {
     slot_t seen = touch_of(at);
@@ -115,6 +127,9 @@ static qo_status_t find_session(const slot_t *at, record_t *out, apr_time_t now)
 
     if (status != QO_OK) {
         return status;
+    }
+    if (out->taken) {
+        return QO_E_NOT_FOUND;
     }
     if (mod_qo_socache_glance(&seen, &raw)) {
         count_touch(out, raw);
@@ -182,12 +197,17 @@ static qo_status_t take(const slot_t *at, apr_time_t now)
     return save(at, &taken);
 }
 
+static bool is_tombstone(const record_t *session, apr_time_t now)
+{
+    return session->taken && session->expires > now;
+}
+
 static qo_status_t create(const slot_t *at, const record_t *session, apr_time_t now)
 {
-    record_t present;
+    record_t present = {.taken = false}; /* when there is none */
     qo_status_t status = find_session(at, &present, now);
 
-    if (status == QO_OK) {
+    if (status == QO_OK || is_tombstone(&present, now)) {
         return QO_E_CONFLICT;
     }
     return status == QO_E_NOT_FOUND ? save_new(at, session) : status;
@@ -213,6 +233,31 @@ static qo_status_t replace(const slot_t *at, uint64_t version, qo_bytes_t value,
     return save_over(at, &renewed, &old);
 }
 
+/* Where there is no room for a tombstone, nothing is as good against a refresh in flight:
+ * it replaces what is there, and creates nothing. The touch and the lease that are left
+ * behind expire by themselves. */
+static qo_status_t end(const slot_t *at, uint64_t version, apr_time_t now)
+{
+    record_t tombstone = {.taken = true, .since = now};
+    record_t session;
+    qo_status_t status = find_session(at, &session, now);
+
+    if (status != QO_OK) {
+        return status;
+    }
+    if (version != QO_STORE_ANY && version != session.version) {
+        return QO_E_CONFLICT;
+    }
+    tombstone.version = session.version;
+    tombstone.expires = now + apr_time_from_sec(QO_TOMBSTONE_LIFE);
+    status = save_new(at, &tombstone);
+    if (status == QO_E_STORE_FULL) {
+        status = mod_qo_socache_remove(at);
+        status = status == QO_E_NOT_FOUND ? QO_OK : status;
+    }
+    return status;
+}
+
 static qo_status_t note_touch(const slot_t *at, apr_time_t now)
 {
     slot_t seen = touch_of(at);
@@ -228,6 +273,90 @@ static qo_status_t note_touch(const slot_t *at, apr_time_t now)
         note.expires = now + apr_time_from_sec(session.idle);
     }
     return save(&seen, &note);
+}
+
+/* ---- leases, under the mutex ---- */
+
+/* One that began later than now was left by a boot before this one, whose clock was
+ * another: as good as none. */
+static bool read_lease(qo_lease_t *out, qo_bytes_t raw)
+{
+    return qo_lease_decode(out, raw.data, raw.len) && out->first <= qo_lease_clock();
+}
+
+static qo_status_t find_lease(const slot_t *at, qo_lease_t *out)
+{
+    slot_t place = beside(at, MOD_QO_SOCACHE_LEASE);
+    qo_bytes_t raw;
+    qo_status_t status = mod_qo_socache_read(&place, &raw);
+
+    if (status != QO_OK) {
+        return status;
+    }
+    return read_lease(out, raw) ? QO_OK : QO_E_NOT_FOUND;
+}
+
+static qo_status_t save_lease(const slot_t *at, const qo_lease_t *lease)
+{
+    slot_t place = beside(at, MOD_QO_SOCACHE_LEASE);
+    unsigned char record[QO_LEASE_LEN];
+    qo_bytes_t raw = {record, QO_LEASE_LEN};
+    qo_status_t status;
+
+    qo_lease_encode(record, lease);
+    status = mod_qo_socache_write_for(&place, raw, qo_lease_keep(lease) - qo_lease_clock());
+    return status == QO_E_STORE_FULL ? QO_E_STORE_UNAVAILABLE : status;
+}
+
+/* The lease of a live session. */
+static qo_status_t find_both(const slot_t *at, qo_lease_t *out, apr_time_t now)
+{
+    record_t session;
+    qo_status_t status = find_session(at, &session, now);
+
+    return status == QO_OK ? find_lease(at, out) : status;
+}
+
+static qo_status_t acquire(const slot_t *at, qo_lease_t *lease, apr_time_t life,
+                           apr_time_t now)
+{
+    qo_lease_t present;
+    record_t session;
+    qo_status_t status = find_session(at, &session, now);
+
+    if (status != QO_OK) {
+        return status;
+    }
+    status = find_lease(at, &present);
+    if (status != QO_OK && status != QO_E_NOT_FOUND) {
+        return status;
+    }
+    if (!qo_lease_take(lease, status == QO_OK ? &present : NULL, life, qo_lease_clock())) {
+        *lease = present;
+        return QO_E_CONFLICT;
+    }
+    return save_lease(at, lease);
+}
+
+static qo_status_t release(const slot_t *at, const qo_lease_t *lease, qo_status_t why,
+                           apr_time_t wait)
+{
+    slot_t place = beside(at, MOD_QO_SOCACHE_LEASE);
+    qo_lease_t present;
+    qo_status_t status = find_lease(at, &present);
+
+    if (status == QO_E_NOT_FOUND || (status == QO_OK && !qo_lease_same(&present, lease))) {
+        return QO_E_CONFLICT;
+    }
+    if (status != QO_OK) {
+        return status;
+    }
+    if (why == QO_OK) {
+        status = mod_qo_socache_remove(&place);
+        return status == QO_E_NOT_FOUND ? QO_OK : status;
+    }
+    qo_lease_fail(&present, why, wait, qo_lease_clock());
+    return save_lease(at, &present);
 }
 
 /* ---- the port ---- */
@@ -306,7 +435,7 @@ static bool glance(const slot_t *at, record_t *out, apr_time_t now)
     if (mod_qo_socache_glance(&seen, &raw)) {
         count_touch(out, raw);
     }
-    return out->expires > now && !idle_over(out, now);
+    return !out->taken && out->expires > now && !idle_over(out, now);
 }
 
 static void tell(qo_bytes_t *value, qo_store_meta_t *meta, apr_pool_t *p,
@@ -352,16 +481,80 @@ static qo_status_t session_replace(qo_store_t *base, const qo_hash_t *key, uint6
                            : mod_qo_socache_leave(&at, replace(&at, version, value, now));
 }
 
-/* The touch that is left behind expires by itself. */
 static qo_status_t session_delete(qo_store_t *base, const qo_hash_t *key, uint64_t version,
                                   apr_time_t now, qo_err_t *err)
 {
-    (void)version;
-    (void)now;
     slot_t at;
     qo_status_t status = enter(&at, base, MOD_QO_SOCACHE_SESSION, key, err);
 
-    return status != QO_OK ? status : mod_qo_socache_leave(&at, mod_qo_socache_remove(&at));
+    return status != QO_OK ? status : mod_qo_socache_leave(&at, end(&at, version, now));
+}
+
+/* Without the mutex: true only when the session is alive and has a lease, beyond doubt. */
+static bool glance_lease(qo_store_t *base, const qo_hash_t *key, qo_lease_t *out,
+                         apr_time_t now)
+{
+    slot_t at = {((store_t *)base)->cache, MOD_QO_SOCACHE_SESSION, key, NULL, NULL};
+    slot_t place;
+    record_t session;
+    qo_bytes_t raw;
+    bool seen;
+
+    if (apr_pool_create(&at.pool, NULL) != APR_SUCCESS) {
+        return false;
+    }
+    place = beside(&at, MOD_QO_SOCACHE_LEASE);
+    seen = glance(&at, &session, now) && mod_qo_socache_glance(&place, &raw) &&
+           read_lease(out, raw);
+    apr_pool_destroy(at.pool);
+    return seen;
+}
+
+/* QO_OK: there is a lease, as `out` tells. QO_E_NOT_FOUND: none was seen. */
+static qo_status_t look_at_lease(qo_store_t *base, const qo_hash_t *key, qo_lease_t *out,
+                                 apr_time_t now, qo_err_t *err)
+{
+    slot_t at;
+    qo_status_t status;
+
+    if (mod_qo_socache_lockless(((store_t *)base)->cache)) {
+        return glance_lease(base, key, out, now) ? QO_OK : QO_E_NOT_FOUND;
+    }
+    status = enter(&at, base, MOD_QO_SOCACHE_SESSION, key, err);
+    return status != QO_OK ? status : mod_qo_socache_leave(&at, find_both(&at, out, now));
+}
+
+/* Looks before it writes: the many who are refused hold the mutex for a moment or not at
+ * all, and whether a holder is dead is found out in /proc after it was given back. */
+static qo_status_t lease_acquire(qo_store_t *base, const qo_hash_t *key, qo_lease_t *lease,
+                                 apr_time_t life, apr_time_t now, qo_err_t *err)
+{
+    qo_lease_t trial = *lease;
+    qo_lease_t present;
+    slot_t at;
+    qo_status_t status = look_at_lease(base, key, &present, now, err);
+
+    if (status != QO_OK && status != QO_E_NOT_FOUND) {
+        return status;
+    }
+    if (status == QO_OK && !qo_lease_take(&trial, &present, life, qo_lease_clock())) {
+        *lease = present;
+        return QO_E_CONFLICT;
+    }
+    status = enter(&at, base, MOD_QO_SOCACHE_SESSION, key, err);
+    return status != QO_OK ? status
+                           : mod_qo_socache_leave(&at, acquire(&at, lease, life, now));
+}
+
+static qo_status_t lease_release(qo_store_t *base, const qo_hash_t *key,
+                                 const qo_lease_t *lease, qo_status_t why, apr_time_t wait,
+                                 qo_err_t *err)
+{
+    slot_t at;
+    qo_status_t status = enter(&at, base, MOD_QO_SOCACHE_SESSION, key, err);
+
+    return status != QO_OK ? status
+                           : mod_qo_socache_leave(&at, release(&at, lease, why, wait));
 }
 
 static qo_status_t touch(qo_store_t *base, const qo_hash_t *key, apr_time_t now,
@@ -426,7 +619,9 @@ const qo_store_provider_t mod_qo_store_socache_provider = {
     .caveat = "sessions are kept by a socache provider of httpd: they are shared on this "
               "host only, may be evicted when the provider has no room, and are lost when "
               "httpd reloads or restarts (shmcb) or the cache server does (memcache, "
-              "redis); a cache server that hangs holds up its visitors",
+              "redis). A lease may be lost in the same ways: then the same tokens may be "
+              "renewed twice, which Qonto forgives for a minute only. A cache server "
+              "that hangs holds up its visitors",
     .prepare = prepare,
     .attach = attach,
     .pending_put = pending_put,
@@ -436,7 +631,12 @@ const qo_store_provider_t mod_qo_store_socache_provider = {
     .session_get = session_get,
     .session_replace = session_replace,
     .session_delete = session_delete,
+    .lease_acquire = lease_acquire,
+    .lease_release = lease_release,
     .touch = touch,
     .sweep = sweep,
     .status = report,
+    /* memcache and redis cannot list what they hold, and shmcb and dbm only with the mutex
+     * held from the first record to the last. */
+    .session_walk = NULL,
 };

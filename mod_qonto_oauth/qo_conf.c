@@ -30,6 +30,7 @@ void qo_conf_init(qo_conf_t *conf)
     conf->pkce = -1;
     conf->idle_seconds = -1;
     conf->max_seconds = -1;
+    conf->refresh_margin = -1;
     conf->connect_timeout_ms = -1;
     conf->total_timeout_ms = -1;
 }
@@ -65,6 +66,7 @@ void qo_conf_merge(qo_conf_t *out, const qo_conf_t *base, const qo_conf_t *add)
         add->session_key != NULL ? add->old_session_key : base->old_session_key;
     out->idle_seconds = first_number(add->idle_seconds, base->idle_seconds);
     out->max_seconds = first_number(add->max_seconds, base->max_seconds);
+    out->refresh_margin = first_number(add->refresh_margin, base->refresh_margin);
     out->cookie_name = first_text(add->cookie_name, base->cookie_name);
     out->cookie_path = first_text(add->cookie_path, base->cookie_path);
     out->cookie_samesite = first_text(add->cookie_samesite, base->cookie_samesite);
@@ -213,6 +215,7 @@ static const char *settle_times(qo_conf_t *conf)
 {
     conf->idle_seconds = first_number(conf->idle_seconds, 8 * 3600);
     conf->max_seconds = first_number(conf->max_seconds, 30 * 86400);
+    conf->refresh_margin = first_number(conf->refresh_margin, QO_REFRESH_MARGIN);
     conf->connect_timeout_ms = first_number(conf->connect_timeout_ms, 3000);
     conf->total_timeout_ms = first_number(conf->total_timeout_ms, 10000);
     if (conf->max_seconds > QO_SESSION_MAX) {
@@ -224,6 +227,12 @@ static const char *settle_times(qo_conf_t *conf)
         return "QontoSessionTimeout: the first value (idle) is longer than the second "
                "(longest "
                "life): write the shorter one first, such as 8h 30d";
+    }
+    if (conf->refresh_margin > QO_REFRESH_MARGIN_MAX) {
+        return "QontoRefreshMargin: a refresh ends the old access token, so with more than "
+               "30m of its hour left it would come too often: write a shorter time, such "
+               "as "
+               "60s";
     }
     if (conf->connect_timeout_ms > conf->total_timeout_ms) {
         return "QontoTimeout: the first value (connect) is longer than the second (total): "
@@ -336,6 +345,18 @@ static void warn_scopes(const qo_conf_t *conf, apr_pool_t *p, apr_array_header_t
     }
 }
 
+/* Qonto takes a refresh token again for 60 s after its first use. */
+static void warn_times(const qo_conf_t *conf, apr_array_header_t *warnings)
+{
+    if (conf->total_timeout_ms > QO_TIMEOUT_SAFE_MS) {
+        warn(warnings,
+             "QontoTimeout: with a total of more than 40s a refresh whose answer is lost "
+             "may "
+             "be repeated too late for Qonto, which then ends the session: write a shorter "
+             "second value, such as 3s 10s");
+    }
+}
+
 static const char *settle_enabled(qo_conf_t *conf, apr_pool_t *p)
 {
     const char *mistake = check_client(conf);
@@ -373,7 +394,9 @@ const char *qo_conf_settle(qo_conf_t *conf, apr_pool_t *p, apr_array_header_t *w
     conf->scopes = first_text(conf->scopes, DEFAULT_SCOPES);
     conf->store = first_text(conf->store, "lmdb");
     conf->binding = apr_pstrcat(p, conf->client_id, "\n", conf->redirect_uri, NULL);
+    conf->next_first = apr_pcalloc(p, sizeof(*conf->next_first));
     conf->enabled = true;
     warn_scopes(conf, p, warnings);
+    warn_times(conf, warnings);
     return NULL;
 }

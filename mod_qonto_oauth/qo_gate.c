@@ -13,6 +13,12 @@ qo_action_t qo_gate_decide(const qo_facts_t *facts)
     if (facts->session == QO_SESSION_LIVE) {
         return QO_ACTION_PASS;
     }
+    if (facts->session == QO_SESSION_DUE) {
+        return facts->refresh_tried ? QO_ACTION_PASS : QO_ACTION_REFRESH;
+    }
+    if (facts->session == QO_SESSION_STALE) {
+        return facts->refresh_tried ? QO_ACTION_UNAVAILABLE : QO_ACTION_REFRESH;
+    }
     if (facts->policy == QO_POLICY_PASS) {
         return QO_ACTION_ANONYMOUS;
     }

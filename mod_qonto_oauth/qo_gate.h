@@ -15,6 +15,7 @@ typedef enum { QO_POLICY_LOGIN, QO_POLICY_PAGE, QO_POLICY_401, QO_POLICY_PASS } 
 typedef struct {
     bool store_failed; /* a session cookie came, and the store could not say */
     qo_session_state_t session;
+    bool refresh_tried; /* in this request */
     qo_policy_t policy;
     bool visit;      /* somebody opens a page: a login may start */
     bool other_host; /* under a host name that does not see the callback's cookies */
@@ -22,12 +23,13 @@ typedef struct {
 
 typedef enum {
     QO_ACTION_PASS,        /* signed in: export and go on */
+    QO_ACTION_REFRESH,     /* renew the tokens, then ask again */
     QO_ACTION_ANONYMOUS,   /* go on, exporting nothing */
     QO_ACTION_LOGIN,       /* send the browser to Qonto */
     QO_ACTION_MOVE,        /* first send it to the callback's host, then to Qonto */
     QO_ACTION_PAGE,        /* show the page with the button */
     QO_ACTION_DENY,        /* 401 */
-    QO_ACTION_UNAVAILABLE, /* 503, cookies kept */
+    QO_ACTION_UNAVAILABLE, /* signed in, but without a store or a token: cookies kept */
 } qo_action_t;
 
 qo_action_t qo_gate_decide(const qo_facts_t *facts);

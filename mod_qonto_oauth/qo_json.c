@@ -1,7 +1,10 @@
 #include "qo_json.h"
 
 #include <apr_lib.h>
+#include <apr_strings.h>
 #include <jansson.h>
+
+#include <stdlib.h>
 
 /* Does the text nest deeper than allowed? Asked before jansson sees it, because jansson
  * recurses up to 2048 levels on its own. Counts brackets outside strings; whether they
@@ -118,4 +121,30 @@ qo_json_number_t qo_json_integer(const qo_json_t *object, const char *name, int6
         return QO_JSON_INTEGER;
     }
     return QO_JSON_OTHER;
+}
+
+static json_t *ascii_of(apr_pool_t *p, const char *text)
+{
+    char *copy = apr_pstrdup(p, text);
+
+    for (char *c = copy; *c != '\0'; c++) {
+        *c = apr_isascii(*c) ? *c : '?';
+    }
+    return json_string(copy);
+}
+
+const char *qo_json_quote(apr_pool_t *p, const char *text)
+{
+    json_t *string = text != NULL ? json_string(text) : json_null();
+    char *dump;
+    const char *quoted;
+
+    if (string == NULL) {
+        string = ascii_of(p, text);
+    }
+    dump = json_dumps(string, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    json_decref(string);
+    quoted = apr_pstrdup(p, dump != NULL ? dump : "null");
+    free(dump);
+    return quoted;
 }

@@ -1,5 +1,5 @@
-/* Bounded JSON decoding with typed getters. The only room that knows jansson. Documents are
- * freed with their pool. */
+/* Bounded JSON decoding with typed getters, and strings to write. The only room that knows
+ * jansson. Documents are freed with their pool. */
 #ifndef QO_JSON_H
 #define QO_JSON_H
 
@@ -30,5 +30,9 @@ typedef enum { QO_JSON_ABSENT, QO_JSON_INTEGER, QO_JSON_OTHER } qo_json_number_t
 
 /* An integer, also when written as a string of digits. Null counts as absent. */
 qo_json_number_t qo_json_integer(const qo_json_t *object, const char *name, int64_t *out);
+
+/* The text as a JSON string with its quotes, all ASCII; null for NULL. Text that is no
+ * UTF-8 loses what is not ASCII. Lives in `p`. */
+const char *qo_json_quote(apr_pool_t *p, const char *text);
 
 #endif

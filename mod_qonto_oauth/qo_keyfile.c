@@ -78,28 +78,41 @@ static qo_status_t read_key(const char **out, apr_pool_t *p, int fd, const char 
     return QO_OK;
 }
 
-qo_status_t qo_keyfile_load(const char **out, apr_pool_t *p, const char *dir, qo_err_t *err)
+qo_status_t qo_keyfile_read(const char **out, apr_pool_t *p, const char *dir, qo_err_t *err)
 {
     const char *path = apr_pstrcat(p, dir, "/key", NULL);
-    qo_status_t status = QO_OK;
-    int fd;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    qo_status_t status;
 
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
-        return fail(err, "cannot make the directory", dir);
-    }
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 && errno == ENOENT) {
-        status = make(p, path, err);
-        fd = status == QO_OK ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
-                             : -1;
-    }
-    if (status != QO_OK) {
-        return status;
+        return QO_E_NOT_FOUND;
     }
     if (fd < 0) {
         return fail(err, "cannot read the session key", path);
     }
     status = read_key(out, p, fd, path, err);
     (void)close(fd); /* opened for reading: nothing can be lost */
+    return status;
+}
+
+qo_status_t qo_keyfile_load(const char **out, apr_pool_t *p, const char *dir, qo_err_t *err)
+{
+    qo_status_t status;
+
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
+        return fail(err, "cannot make the directory", dir);
+    }
+    status = qo_keyfile_read(out, p, dir, err);
+    if (status != QO_E_NOT_FOUND) {
+        return status;
+    }
+    status = make(p, apr_pstrcat(p, dir, "/key", NULL), err);
+    if (status == QO_OK) {
+        status = qo_keyfile_read(out, p, dir, err);
+    }
+    if (status == QO_E_NOT_FOUND) {
+        return qo_error(err, QO_E_STORE_UNAVAILABLE, "the session key %s/key has gone",
+                        dir);
+    }
     return status;
 }

@@ -12,4 +12,8 @@
 qo_status_t qo_keyfile_load(const char **out, apr_pool_t *p, const char *dir,
                             qo_err_t *err) QO_MUST_CHECK;
 
+/* Reads it if it is there, and makes nothing. QO_E_NOT_FOUND when there is none. */
+qo_status_t qo_keyfile_read(const char **out, apr_pool_t *p, const char *dir,
+                            qo_err_t *err) QO_MUST_CHECK;
+
 #endif

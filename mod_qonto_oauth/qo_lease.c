@@ -50,34 +50,46 @@ static void read_host(unsigned char out[QO_LEASE_ID])
     }
 }
 
-/* State and start of a process, fields 3 and 22 of proc(5)'s stat. The name before them is
- * in parentheses and may hold anything, parentheses too. */
-static bool read_process(uint32_t pid, char *state, uint64_t *started)
+typedef struct {
+    bool ended; /* nothing of it runs any more, though nobody may have waited for it yet */
+    uint64_t started;
+} process_t;
+
+/* State, threads and start of a process, fields 3, 20 and 22 of proc(5)'s stat. The name
+ * before them is in parentheses and may hold anything, parentheses too. A state of Z is the
+ * first thread's: others may be running still. */
+static bool read_process(uint32_t pid, process_t *out)
 {
     char path[40];
     char text[1024];
     const char *at;
+    char state;
 
     (void)snprintf(path, sizeof(path), "/proc/%lu/stat", (unsigned long)pid);
     if (!read_text(path, text, sizeof(text)) || (at = strrchr(text, ')')) == NULL ||
         at[1] != ' ') {
         return false;
     }
-    *state = at[2];
+    state = at[2];
+    out->ended = state == 'Z' || state == 'X';
     for (int field = 2; field < 22 && at != NULL; field++) {
         at = strchr(at + 1, ' ');
+        if (field == 19 && at != NULL && strtoul(at, NULL, 10) > 1) {
+            out->ended = false;
+        }
     }
-    *started = at != NULL ? strtoull(at, NULL, 10) : 0;
-    return *started != 0;
+    out->started = at != NULL ? strtoull(at, NULL, 10) : 0;
+    return out->started != 0;
 }
 
 qo_status_t qo_lease_holder(qo_lease_holder_t *out)
 {
-    char state;
+    process_t self;
 
     memset(out, 0, sizeof(*out));
     out->pid = (uint32_t)getpid();
-    if (read_process(out->pid, &state, &out->started)) {
+    if (read_process(out->pid, &self)) {
+        out->started = self.started;
         read_host(out->host);
     }
     return qo_crypto_random(out->nonce, sizeof(out->nonce));
@@ -87,8 +99,7 @@ bool qo_lease_holder_dead(const qo_lease_holder_t *holder)
 {
     static const unsigned char UNKNOWN[QO_LEASE_ID] = {0};
     unsigned char host[QO_LEASE_ID];
-    uint64_t started;
-    char state;
+    process_t process;
 
     read_host(host);
     if (memcmp(holder->host, UNKNOWN, sizeof(host)) == 0 ||
@@ -99,8 +110,8 @@ bool qo_lease_holder_dead(const qo_lease_holder_t *holder)
         return true;
     }
     /* Killed but not yet waited for, or the number belongs to somebody else by now. */
-    return read_process(holder->pid, &state, &started) &&
-           (state == 'Z' || state == 'X' || started != holder->started);
+    return read_process(holder->pid, &process) &&
+           (process.ended || process.started != holder->started);
 }
 
 apr_time_t qo_lease_clock(void)
@@ -149,7 +160,7 @@ void qo_lease_fail(qo_lease_t *lease, qo_status_t why, apr_time_t wait, apr_time
     lease->until = 0;
     lease->again = clock + wait;
     lease->failures++;
-    lease->why = (uint32_t)why;
+    lease->why = (uint32_t)qo_error_info(why)->number;
 }
 
 bool qo_lease_same(const qo_lease_t *a, const qo_lease_t *b)

@@ -78,6 +78,19 @@ qo_status_t qo_session_decode(qo_session_t *out, qo_bytes_t record)
     return QO_OK;
 }
 
+static bool is_due(const qo_session_t *session, int margin, apr_time_t now)
+{
+    apr_time_t half = (session->token.expires - session->renewed) / 2;
+    apr_time_t wanted = apr_time_from_sec((apr_time_t)margin);
+
+    /* Given in what the clock now calls the future: it was set back since, or is not that
+     * of the host which renewed it, so nobody knows how long the token lives. */
+    if (session->renewed - now > wanted) {
+        return true;
+    }
+    return session->token.expires - now < (wanted < half ? wanted : half);
+}
+
 qo_session_state_t qo_session_classify(const qo_session_t *session, int margin,
                                        apr_time_t now)
 {
@@ -93,9 +106,7 @@ qo_session_state_t qo_session_classify(const qo_session_t *session, int margin,
     if (session->token.expires <= now) {
         return QO_SESSION_STALE;
     }
-    return session->token.expires - now < apr_time_from_sec((apr_time_t)margin)
-               ? QO_SESSION_DUE
-               : QO_SESSION_LIVE;
+    return is_due(session, margin, now) ? QO_SESSION_DUE : QO_SESSION_LIVE;
 }
 
 void qo_session_id(char out[QO_SESSION_ID_LEN + 1], const qo_hash_t *key)

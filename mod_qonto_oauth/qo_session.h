@@ -62,7 +62,8 @@ typedef enum {
     QO_SESSION_LIVE   /* nothing to do */
 } qo_session_state_t;
 
-/* `margin` in seconds. A session without a refresh token is never DUE or STALE. */
+/* `margin` in seconds; at most half of the token's life counts, or a short-lived one would
+ * be renewed at every request. A session without a refresh token is never DUE or STALE. */
 qo_session_state_t qo_session_classify(const qo_session_t *session, int margin,
                                        apr_time_t now);
 

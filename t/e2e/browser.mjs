@@ -55,8 +55,8 @@ async function control(path, method = 'GET') {
 const count = () => control('/_count');
 const tokenFacts = (token) => control(`/_token?value=${encodeURIComponent(token)}`);
 
-async function eventually(test) {
-  for (const deadline = Date.now() + 3000; Date.now() < deadline;) {
+async function eventually(test, patienceMs = 3000) {
+  for (const deadline = Date.now() + patienceMs; Date.now() < deadline;) {
     if (await test()) return true;
     await new Promise((resolve) => { setTimeout(resolve, 50); });
   }
@@ -364,6 +364,33 @@ async function survivesKill(visitor) {
   is(after.token, before.token, 'after kill -9 and a new start: no token request');
 }
 
+// The provider rotates refresh tokens and, when one comes a second time, ends the whole grant.
+async function staysLongerThanToken(visitor) {
+  await control('/_life?seconds=6');
+  const tab = await signIn(visitor, '/books/long');
+  let token = await tab.token();
+  const before = await count();
+  for (let round = 1; round <= 2; round += 1) {
+    const old = token;
+    ok(await eventually(async () => !(await tokenFacts(old)).active, 10_000), `round ${round}: the access token has ended`);
+    const tabs = await Promise.all(Array.from({ length: 6 }, () => visitor.open()));
+    await Promise.all(tabs.map((other, i) => other.go(`/books/long/${round}/${i}`)));
+    is(tabs.map((other) => `${other.status} ${other.origin}`).join(' '), Array(6).fill(`200 ${APP}`).join(' '),
+      `round ${round}: six tabs at once are served`);
+    const tokens = new Set(await Promise.all(tabs.map((other) => other.token())));
+    is(tokens.size, 1, `round ${round}: all with one token`);
+    [token] = tokens;
+    ok(token !== old && (await tokenFacts(token)).active, `round ${round}: a new one, good at the provider`);
+    await Promise.all(tabs.map((other) => other.page.close()));
+  }
+  const after = await count();
+  is(after.refresh - before.refresh, 2, 'two rounds: two refreshes');
+  is(after.token - before.token, 2, 'and no other token request');
+  is(after.authorize, before.authorize, 'and nobody logged in again');
+  is(after.tokenErrors.join('\n'), before.tokenErrors.join('\n'), 'the provider refused nothing');
+  await control('/_life?seconds=3600');
+}
+
 async function connect(visitor) {
   const organization = '018f71db-c635-78b5-b90a-ea05de98c2bf';
   const tab = await visitor.open();
@@ -405,7 +432,7 @@ async function onlyOAuthPaths() {
 
 const SCENARIOS = [
   firstVisit, staysSignedIn, browserCookies, tenTabs, fetchWithoutSession, accessRefused, logOut,
-  survivesKill, connect, connectStaysHome, otherHostName, onlyOAuthPaths,
+  survivesKill, staysLongerThanToken, connect, connectStaysHome, otherHostName, onlyOAuthPaths,
 ];
 
 // What a person would see where a scenario broke off.

@@ -4,11 +4,12 @@
 // Prints `ready {"port":N,"control":N}`. The control port is for the test alone:
 //   GET  /_count            what the server was asked so far
 //   GET  /_token?value=T    whether T is an access token that still works: {"active":true,"scope":"..."}
+//   GET  /_life?seconds=N   how long the access tokens given from now on live
 import { createServer } from 'node:http';
 import { escapeHtml, listen, load } from './load.mjs';
 
 const SCOPES = ['openid', 'offline_access', 'organization.read', 'membership.read'];
-const ACCESS_TOKEN_SECONDS = 3600;
+let accessTokenSeconds = 3600;
 
 const Provider = await load('oidc-provider');
 const count = { authorize: 0, token: 0, tokenErrors: [], refresh: 0, revoked: 0, otherPaths: [] };
@@ -29,7 +30,7 @@ function configuration({ clientId, clientSecret, redirectUri }) {
     rotateRefreshToken: true,
     issueRefreshToken: async (ctx, client, code) => code.scopes.has('offline_access'),
     ttl: {
-      AccessToken: ACCESS_TOKEN_SECONDS,
+      AccessToken: () => accessTokenSeconds,
       RefreshToken: 90 * 86400,
       IdToken: 3600,
       Interaction: 1800,
@@ -145,6 +146,10 @@ function controlHandler(provider) {
     const { pathname, searchParams } = new URL(request.url, 'http://control');
     let facts = { error: `no ${pathname} here` };
     if (pathname === '/_count') facts = count;
+    if (pathname === '/_life') {
+      accessTokenSeconds = Number(searchParams.get('seconds'));
+      facts = { seconds: accessTokenSeconds };
+    }
     if (pathname === '/_token') facts = await tokenFacts(provider, searchParams.get('value') || '');
     response.setHeader('Content-Type', 'application/json');
     response.end(JSON.stringify(facts));

@@ -1,8 +1,8 @@
-# A session lives as long as its access token. (Refresh comes with the next issue.)
+# Without a refresh token a session lives as long as its access token.
 use v5.36;
 use Qonto::Test;
 
-my $site = site('expiry', standin => { access_life => 2 });
+my $site = site('expiry', standin => { access_life => 2, withheld_scopes => ['offline_access'] });
 my $b    = browser();
 sign_in($b, $site->url('/app/x'));
 my $session = join ';', map { $_->[1] } $b->cookies;

@@ -18,4 +18,13 @@ my %known = map { $_ => 1 } qw(libc libcrypto libcurl libhiredis libjansson libl
 ok(@needed > 0, 'its libraries can be read');
 none([grep { !$known{$_} } @needed], 'no unexpected library');
 
+# The session tool runs where there is no httpd, and calls nobody.
+my $tool = build_folder() . '/qontoctl';
+ok(-f $tool, 'the session tool is built') or BAIL_OUT('build first');
+none([grep { /\A(?:ap|AP)_/ } map { /\bU (\S+)/ ? $1 : () } qx(nm -D -u $tool)], 'it needs nothing of httpd');
+my @loaded = map { /NEEDED\s+(\S+)\.so/ ? $1 : () } qx(objdump -p $tool);
+my %tools = map { $_ => 1 } qw(libc libcrypto libssl libhiredis libjansson liblmdb libapr-1 libaprutil-1);
+ok(@loaded > 0, 'its libraries can be read');
+none([grep { !$tools{$_} } @loaded], 'no unexpected library');
+
 done_testing();

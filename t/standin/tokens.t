@@ -120,6 +120,22 @@ subtest 'malformed token calls' => sub {
     is_refused(invalid_request => qr/expected 'POST'/, $get->{status}, decode_json($get->{content}));
 };
 
+subtest 'what was asked for is remembered' => sub {
+    $q->reset;
+    my $tokens = $v->log_in;
+    is_deeply [$q->refreshes], [], 'an exchange is no refresh';
+    my (undef, $second) = $v->refresh($tokens->{refresh_token});
+    $v->refresh('ory_rt_unknown', client_secret => 'wrong');
+    $v->refresh($second->{refresh_token});
+    my @asked = $q->refreshes;
+    is_deeply [map { $_->{refresh_token} } @asked], [$tokens->{refresh_token}, 'ory_rt_unknown', $second->{refresh_token}],
+        'every refresh token, in order';
+    is_deeply [map { $_->{client_secret} } @asked], [qw(qonto-secret wrong qonto-secret)], 'the secrets';
+    ok !(grep { abs($_->{at} - time) > 5 } @asked), 'and when';
+    $q->reset;
+    is_deeply [$q->refreshes], [], 'until a reset';
+};
+
 subtest 'refresh rotates, and the old access token dies at once' => sub {
     my $first = $v->log_in;
     my (undef, $second) = $v->refresh($first->{refresh_token});

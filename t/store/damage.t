@@ -32,12 +32,19 @@ sub overwrite ($path, $from, $text) {
 
 sub noise ($size) { return join '', map { chr int rand 256 } 1 .. $size }
 
+# A file has room in hand, which is all zeroes: how much of it holds something.
+sub used ($path) {
+    open my $file, '<:raw', $path or die "$path: $!\n";
+    local $/;
+    return length(<$file> =~ s/\0+\z//r);
+}
+
 # What may happen to a file, each with its size in hand.
 my %harm = (
     'all noise'        => sub ($path, $size) { overwrite($path, 0, noise($size)) },
     'noise after the first pages' => sub ($path, $size) { overwrite($path, 8192, noise($size - 8192)) if $size > 8192 },
     'noise in the first page'     => sub ($path, $size) { overwrite($path, 0, noise(4096)) },
-    'half of it gone'  => sub ($path, $size) { truncate $path, int($size / 2) + 13 },
+    'half of it gone'  => sub ($path, $size) { truncate $path, int(used($path) / 2) + 13 },
     'a text in it'     => sub ($path, $size) { truncate $path, 0; overwrite($path, 0, "this is not a database\n" x 400) },
     'no room for a page' => sub ($path, $size) { truncate $path, 100 },
     'empty'            => sub ($path, $size) { truncate $path, 0 },

@@ -7,11 +7,12 @@
 
 /* ---- a request ---- */
 
-static const char *const action_names[] = {"PASS", "ANONYMOUS", "LOGIN",      "MOVE",
-                                           "PAGE", "DENY",      "UNAVAILABLE"};
+static const char *const action_names[] = {"PASS", "REFRESH", "ANONYMOUS", "LOGIN",
+                                           "MOVE", "PAGE",    "DENY",      "UNAVAILABLE"};
 
 /* The first that fits counts: a store that cannot say is no log-out; live sessions pass;
- * then what QontoUnauthenticated says. */
+ * tokens that need it are renewed once, and then a good one passes while a dead one stops
+ * the request without ending the session; then what QontoUnauthenticated says. */
 static qo_action_t wanted(const qo_facts_t *f)
 {
     if (f->store_failed) {
@@ -19,6 +20,12 @@ static qo_action_t wanted(const qo_facts_t *f)
     }
     if (f->session == QO_SESSION_LIVE) {
         return QO_ACTION_PASS;
+    }
+    if (f->session == QO_SESSION_DUE || f->session == QO_SESSION_STALE) {
+        if (!f->refresh_tried) {
+            return QO_ACTION_REFRESH;
+        }
+        return f->session == QO_SESSION_DUE ? QO_ACTION_PASS : QO_ACTION_UNAVAILABLE;
     }
     if (f->policy == QO_POLICY_PASS) {
         return QO_ACTION_ANONYMOUS;
@@ -35,22 +42,25 @@ static qo_action_t wanted(const qo_facts_t *f)
 static void check_decide(void)
 {
     static const qo_session_state_t sessions[] = {QO_SESSION_NONE, QO_SESSION_ENDED,
+                                                  QO_SESSION_STALE, QO_SESSION_DUE,
                                                   QO_SESSION_LIVE};
     static const qo_policy_t policies[] = {QO_POLICY_LOGIN, QO_POLICY_PAGE, QO_POLICY_401,
                                            QO_POLICY_PASS};
     int cases = 0;
 
-    for (unsigned bits = 0; bits < 8; bits++) {
-        for (size_t s = 0; s < 3; s++) {
+    for (unsigned bits = 0; bits < 16; bits++) {
+        for (size_t s = 0; s < 5; s++) {
             for (size_t p = 0; p < 4; p++) {
-                qo_facts_t facts = {(bits & 1) != 0, sessions[s], policies[p],
-                                    (bits & 2) != 0, (bits & 4) != 0};
+                qo_facts_t facts = {(bits & 1) != 0, sessions[s],     (bits & 8) != 0,
+                                    policies[p],     (bits & 2) != 0, (bits & 4) != 0};
                 qo_action_t got = qo_gate_decide(&facts);
                 qo_action_t want = wanted(&facts);
 
                 cases++;
-                if (!tap_ok(got == want, "store %s, session %zu, policy %zu, %s, %s host",
-                            facts.store_failed ? "failed" : "answers", s, p,
+                if (!tap_ok(got == want,
+                            "store %s, session %zu, %s, policy %zu, %s, %s host",
+                            facts.store_failed ? "failed" : "answers", s,
+                            facts.refresh_tried ? "tried" : "not tried", p,
                             facts.visit ? "visit" : "no visit",
                             facts.other_host ? "other" : "right")) {
                     printf("#   got %s, want %s\n", action_names[got], action_names[want]);
@@ -58,7 +68,7 @@ static void check_decide(void)
             }
         }
     }
-    tap_int(cases, 96, "the whole gate");
+    tap_int(cases, 320, "the whole gate");
 }
 
 /* ---- visits ---- */

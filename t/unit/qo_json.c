@@ -248,6 +248,25 @@ static void check_integers(void)
     tap_int(qo_json_integer(good("{}"), "n", &number), QO_JSON_ABSENT, "no member, absent");
 }
 
+static void check_quoting(void)
+{
+    static const struct {
+        const char *text;
+        const char *json;
+    } cases[] = {
+        {NULL, "null"},
+        {"", "\"\""},
+        {"a b", "\"a b\""},
+        {"a\"b\\c\n\033[31m\177", "\"a\\\"b\\\\c\\n\\u001B[31m\177\""},
+        {"\xc3\xa9\xf0\x9f\x98\x80", "\"\\u00E9\\uD83D\\uDE00\""},
+        {"a\xff\xc3", "\"a??\""},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tap_is(qo_json_quote(pool, cases[i].text), cases[i].json, "a string to write");
+    }
+}
+
 /* A leak checker tells when documents outlive their pool. */
 static void check_life(void)
 {
@@ -277,6 +296,7 @@ int main(void)
     check_size();
     check_getters();
     check_integers();
+    check_quoting();
     check_life();
     apr_pool_destroy(pool);
     apr_terminate();

@@ -164,6 +164,24 @@ static void check_planted(void)
             "is not used");
 }
 
+/* Who only looks makes nothing. */
+static void check_reading(void)
+{
+    const char *key = NULL;
+    const char *seen = NULL;
+
+    tap_int(qo_keyfile_read(&key, pool, in_top("nowhere"), NULL), QO_E_NOT_FOUND,
+            "no key where there is no directory");
+    tap_int(mode_of(in_top("nowhere")), -1, "and none is made");
+    mkdir(in_top("keyless"), 0700);
+    tap_int(qo_keyfile_read(&key, pool, in_top("keyless"), NULL), QO_E_NOT_FOUND,
+            "none in an empty directory");
+    tap_int(mode_of(in_top("keyless/key")), -1, "nor is one made there");
+    tap_int(qo_keyfile_load(&key, pool, in_top("keyless"), NULL), QO_OK, "when one is");
+    tap_int(qo_keyfile_read(&seen, pool, in_top("keyless"), NULL), QO_OK, "it is read");
+    tap_is(seen, key, "as it is");
+}
+
 /* Several servers that start at once on one directory end up with one key. */
 static void check_race(void)
 {
@@ -217,6 +235,7 @@ int main(void)
     check_bad_files();
     check_bad_places();
     check_planted();
+    check_reading();
     check_race();
     tap_ok(system(apr_pstrcat(pool, "rm -rf ", top, NULL)) == 0, "swept");
     apr_pool_destroy(pool);

@@ -109,6 +109,35 @@ static void check_sizes(void)
     free(longer);
 }
 
+/* Into memory of the caller's: nothing is written outside of it, and nothing allocated. */
+static void check_into(void)
+{
+    unsigned char place[64];
+    qo_writer_t w;
+    qo_bytes_t out;
+
+    memset(place, 'p', sizeof place);
+    qo_pack_into(&w, place + 8, 16);
+    qo_pack_u64(&w, 0x0102030405060708ULL);
+    qo_pack_bytes(&w, "eight me", 8);
+    tap_ok(qo_pack_finish(&w, &out) && out.data == place + 8 && out.len == 16,
+           "a record is written where the caller says");
+    tap_ok(memcmp(place, "pppppppp\1\2\3\4\5\6\7\10eight meppp", 27) == 0 &&
+               place[sizeof place - 1] == 'p',
+           "and nowhere else");
+    qo_pack_u8(&w, 'x');
+    tap_ok(!qo_pack_finish(&w, &out) && out.data == NULL && place[24] == 'p',
+           "what does not fit is not written");
+    qo_pack_into(&w, place, 3);
+    qo_pack_u32(&w, 0);
+    qo_pack_u8(&w, 0);
+    tap_ok(!qo_pack_finish(&w, &out) && place[0] == 'p', "no number is cut, nor forgotten");
+    qo_pack_into(&w, place, 0);
+    tap_ok(qo_pack_finish(&w, &out) && out.len == 0, "no room is enough for nothing");
+    qo_pack_string(&w, NULL);
+    tap_ok(!qo_pack_finish(&w, &out) && place[0] == 'p', "and for nothing else");
+}
+
 static void check_sticking(void)
 {
     static const char big[64] = "far too long for so small a record, by some characters";
@@ -220,6 +249,7 @@ int main(void)
     apr_pool_create(&pool, NULL);
     check_numbers();
     check_sizes();
+    check_into();
     check_sticking();
     check_strings_in_place();
     check_damage();

@@ -36,6 +36,32 @@ sub request ($self, $method, $path, $fields = [], %more) {
     return $self->_answer($stream);
 }
 
+# Streams at the same time: a GET for each path; the answers, in order.
+sub all ($self, $fields, @paths) {
+    my ($out, @streams) = ('');
+    for my $path (@paths) {
+        push @streams, $self->{next};
+        my @pseudo = (':method' => 'GET', ':scheme' => 'http', ':authority' => "127.0.0.1:$self->{port}", ':path' => $path);
+        $out .= _frame(HEADERS, END_HEADERS | END_STREAM, $self->{next}, _fields(@pseudo, $fields->@*));
+        $self->{next} += 2;
+    }
+    local $SIG{PIPE} = 'IGNORE';
+    syswrite $self->{socket}, $out;
+    my %answer = map { $_ => { status => 0, body => '', error => 0 } } @streams;
+    my $open = @streams;
+    while ($open > 0 and my ($type, $flags, $of, $payload) = $self->_read_frame) {
+        syswrite $self->{socket}, _frame(SETTINGS, ACK, 0, '') if $type == SETTINGS && !($flags & ACK);
+        syswrite $self->{socket}, _frame(PING, ACK, 0, $payload) if $type == PING && !($flags & ACK);
+        last if $type == GOAWAY && unpack('x4 N', $payload);
+        my $this = $answer{$of} or next;
+        $this->{body} .= $payload if $type == DATA;
+        $this->{status} ||= _status($payload) if $type == HEADERS;
+        $this->{error} = 1 if $type == RST_STREAM;
+        $open-- if $type == RST_STREAM || $flags & END_STREAM && ($type == DATA || $type == HEADERS);
+    }
+    return map { $answer{$_} } @streams;
+}
+
 sub _answer ($self, $stream) {
     my %answer = (status => 0, body => '', error => 0);
     while (my ($type, $flags, $of, $payload) = $self->_read_frame) {

@@ -917,6 +917,7 @@ package Qonto::StandIn::Server {
         'GET counters' => sub ($self, $query)   { return $self->_counters },
         'GET issued'   => sub ($self, $query)   { return $self->{grants}->issued },
         'GET last'     => sub ($self, $query)   { return $self->{last}{ $query->{place} // '' } },
+        'GET refreshes' => sub ($self, $query)  { return $self->{refreshes} },
         'POST reset'   => sub ($self, $wish)    { $self->_reset;        return {} },
         'POST set'     => sub ($self, $wish)    { $self->_set($wish);   return {} },
         'POST advance' => sub ($self, $wish)    { $self->{option}{clock_offset} += $wish->{seconds}; return {} },
@@ -949,6 +950,7 @@ package Qonto::StandIn::Server {
         $self->{max_parallel_token} = $self->{open_token_calls};
         $self->{fault} = {};
         $self->{last}  = {};
+        $self->{refreshes} = [];
         return;
     }
 
@@ -1074,6 +1076,8 @@ package Qonto::StandIn::Server {
         my ($query) = parse_form($request->{query});
         my %seen = ($request->%{qw(method path http headers body)}, params => $params, query => $query);
         $self->{last}{$_} = \%seen for @places;
+        push $self->{refreshes}->@*, { at => Time::HiRes::time(), $params->%{qw(client_id client_secret refresh_token)} }
+            if $places[-1] eq 'refresh';
         say STDERR "$request->{method} $request->{path}" if $self->{option}{log};
         return @places;
     }
@@ -1665,6 +1669,7 @@ sub _control ($self, $method, $verb, $wish = undef) {
 
 sub counters ($self) { return $self->_control(GET => 'counters') }
 sub issued   ($self) { return $self->_control(GET => 'issued') }
+sub refreshes ($self) { return $self->_control(GET => 'refreshes')->@* }
 
 sub last ($self, $place) {
     return $self->_control(GET => 'last?place=' . percent_encode($place));
@@ -1901,6 +1906,11 @@ C<membership>, C<consents>, C<pages>, C<onelogin> or C<elsewhere>, or undef:
 
 Every secret given out so far, as lists: C<code>, C<access_token>, C<refresh_token>, C<id_token>.
 
+=head2 refreshes
+
+Every refresh asked for since the last reset, in order: hashes of C<at> (real time), C<client_id>, C<client_secret> and
+C<refresh_token> as they came.
+
 =head2 reset
 
 Counters to zero, faults away, seen requests forgotten. Options and tokens stay.
@@ -2117,6 +2127,7 @@ The methods above are requests to the server itself:
     GET  /_standin/counters
     GET  /_standin/issued
     GET  /_standin/last?place=token
+    GET  /_standin/refreshes
     POST /_standin/reset        {}
     POST /_standin/set          {"mode": "refuse"}
     POST /_standin/advance      {"seconds": 61}
