@@ -641,6 +641,25 @@ static const char *found_at_start(const char *url, qo_status_t expected)
     return err.detail;
 }
 
+/* What the first call meets. */
+static const char *met_after_start(const char *url)
+{
+    static qo_err_t err;
+    apr_pool_t *p = new_pool();
+    qo_store_setup_t setup = {.argument = url, .dir = "/nowhere", .uid = -1, .gid = -1};
+    qo_store_t *store = NULL;
+    qo_hash_t key = store_port_key(1);
+
+    err.detail[0] = '\0';
+    if (S->prepare(&store, p, &setup, NULL) != QO_OK ||
+        S->attach(store, p, NULL) != QO_OK ||
+        S->touch(store, &key, now, &err) != QO_E_STORE_UNAVAILABLE) {
+        redis_bail("a store that is not there");
+    }
+    apr_pool_destroy(p);
+    return err.detail;
+}
+
 static void test_start(void)
 {
     redis_t *fine = redis_new(root, "");
@@ -673,6 +692,8 @@ static void test_start(void)
     says(found_at_start(
              apr_psprintf(root, "redis://blind:word@127.0.0.1:%d", guarded->port), QO_OK),
          "may not do what is needed", "a user of other keys");
+    says(met_after_start(url_of(root, redis_free_port(), "")), "refused",
+         "who comes first finds out for himself");
     (void)kill(hung->pid, SIGSTOP);
     since = redis_ms();
     says(found_at_start(url_of(root, hung->port, "?timeout=200ms"), QO_OK),
