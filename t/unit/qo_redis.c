@@ -651,8 +651,10 @@ static void test_lost(void)
     says(ask(redis, "PING", NULL), "no answer in time", "an answer that never comes");
     redis_sleep(QO_REDIS_PROBE_MS + 50);
     tap_ok(works(redis), "is not taken for the next one");
-    tap_int(atomic_load(&relay.tricks->connections), before + 1,
-            "as that has another way, which is not an old one");
+    tap_int(atomic_load(&relay.tricks->connections), before + 1, "as that has another way");
+    open_two(redis);
+    tap_int(atomic_load(&relay.tricks->connections), before + 2,
+            "and connections of before are not used again");
     redis_relay_end(&relay);
     apr_pool_destroy(p);
 }
