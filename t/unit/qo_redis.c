@@ -2,6 +2,7 @@
  * and coming back. */
 #include "qo_redis.h"
 #include "qo_limits.h"
+#include "qo_redis_reply.h"
 
 #include "redis.h"
 
@@ -248,6 +249,65 @@ static void test_lies(void)
     LIE("$5000000\r\n", "no answer in time", "the promise of a long text");
 }
 
+/* The same numbers in every run. */
+static uint32_t dice(uint32_t sides)
+{
+    static uint32_t state = 4711;
+
+    state = state * 1664525U + 1013904223U;
+    return (state >> 8) % sides;
+}
+
+/* Proper replies with some bytes changed, cut and doubled, fed in pieces of any size. */
+static void feed_nonsense(apr_pool_t *p, int met[3])
+{
+    static const char proper[] = "*2\r\n$10\r\n1700000000\r\n$6\r\n123456\r\n:0\r\n+OK\r\n"
+                                 "-OOM no memory\r\n$-1\r\n*-1\r\n*0\r\n$0\r\n\r\n"
+                                 "*2\r\n$1\r\n0\r\n*2\r\n$3\r\nabc\r\n*1\r\n:-5\r\n";
+    static const char spice[] = "*$:+-\r\n0123456789\0\xff ,~%_#(!=|>";
+    char text[2 * sizeof(proper)];
+    size_t len = sizeof(proper) - 1, at = 0;
+    qo_redis_reader_t *reader = qo_redis_reply_reader();
+    qo_redis_reply_state_t state = QO_REDIS_REPLY_PART;
+    qo_redis_reply_t reply;
+
+    memcpy(text, proper, len);
+    for (uint32_t i = dice(6); i > 0; i--) {
+        text[dice((uint32_t)len)] = spice[dice(sizeof(spice) - 1)];
+    }
+    len -= dice(3) == 0 ? dice((uint32_t)len) : 0;
+    while (state != QO_REDIS_REPLY_BAD && at < len) {
+        size_t piece =
+            1 + dice(40) < len - at ? 1 + dice(40) % (uint32_t)(len - at) : len - at;
+
+        if (!qo_redis_reply_feed(reader, text + at, piece)) {
+            break;
+        }
+        at += piece;
+        do {
+            state = qo_redis_reply_next(reader, &reply, p);
+            met[state]++;
+        } while (state == QO_REDIS_REPLY_WHOLE);
+    }
+    (void)qo_redis_reply_finish(reader);
+    qo_redis_reply_free(reader);
+}
+
+static void test_nonsense(void)
+{
+    apr_pool_t *p = new_pool();
+    int met[3] = {0, 0, 0};
+
+    for (int i = 0; i < 20000; i++) {
+        feed_nonsense(p, met);
+        apr_pool_clear(p);
+    }
+    tap_ok(met[QO_REDIS_REPLY_WHOLE] > 1000 && met[QO_REDIS_REPLY_PART] > 1000 &&
+               met[QO_REDIS_REPLY_BAD] > 1000,
+           "nonsense is read as what it is: %d replies, %d not", met[0], met[2]);
+    apr_pool_destroy(p);
+}
+
 static void test_too_long(void)
 {
     apr_pool_t *p = new_pool();
@@ -380,6 +440,47 @@ static void test_fork(void)
     apr_pool_destroy(p);
 }
 
+/* ---- the end ---- */
+
+/* How long it took is left in `wrong`. */
+static void *ask_once(void *data)
+{
+    worker_t *me = data;
+    long since = redis_ms();
+
+    (void)works(me->redis);
+    me->wrong = (int)(redis_ms() - since);
+    return NULL;
+}
+
+/* A process ends while one of its threads still waits for an answer. */
+static void test_end(void)
+{
+    apr_pool_t *p = new_pool(), *child = new_pool();
+    redis_t *hung = redis_new(root, "");
+    qo_redis_t *redis = qo_redis_make(p, settings_for(p, hung->port));
+    worker_t worker = {redis, 0, 0};
+    pthread_t thread;
+    long since;
+
+    if (qo_redis_attach(redis, child, NULL) != QO_OK) {
+        redis_bail("no connection");
+    }
+    (void)kill(hung->pid, SIGSTOP);
+    if (pthread_create(&thread, NULL, ask_once, &worker) != 0) {
+        abort();
+    }
+    redis_sleep(100);
+    since = redis_ms();
+    apr_pool_destroy(child);
+    took(since, 100, 500, "the end waits for who still talks");
+    (void)pthread_join(thread, NULL);
+    says(ask(redis, "PING", NULL), "not opened", "after which nobody does");
+    (void)kill(hung->pid, SIGCONT);
+    redis_end(hung);
+    apr_pool_destroy(p);
+}
+
 /* ---- trouble ---- */
 
 static void test_hang(void)
@@ -477,16 +578,6 @@ static void test_lost(void)
 }
 
 /* While it is down, one asks at a time, and the others do not wait for that one. */
-static void *ask_once(void *data)
-{
-    worker_t *me = data;
-    long since = redis_ms();
-
-    (void)works(me->redis);
-    me->wrong = (int)(redis_ms() - since);
-    return NULL;
-}
-
 static void test_one_probe(void)
 {
     apr_pool_t *p = new_pool();
@@ -524,9 +615,11 @@ int main(void)
     test_words();
     test_login();
     test_lies();
+    test_nonsense();
     test_too_long();
     test_pool();
     test_fork();
+    test_end();
     test_hang();
     test_restart();
     test_lost();
