@@ -85,16 +85,19 @@ static void ask(const qo_store_redis_t *s, qo_redis_talk_t *talk, qo_err_t *out)
     }
 }
 
+/* With a view of its own: what it finds is for the log, not for those who come later. */
 static void examine(const qo_store_redis_t *s, qo_err_t *out)
 {
     qo_redis_talk_t *talk;
+    qo_redis_t *redis;
     apr_pool_t *p;
 
     if (apr_pool_create(&p, NULL) != APR_SUCCESS) {
         return;
     }
-    if (qo_redis_attach(s->redis, p, out) == QO_OK &&
-        qo_redis_begin(&talk, s->redis, out) == QO_OK) {
+    redis = qo_redis_make(p, &s->settings->redis);
+    if (qo_redis_attach(redis, p, out) == QO_OK &&
+        qo_redis_begin(&talk, redis, out) == QO_OK) {
         ask(s, talk, out);
         qo_redis_end(talk);
     }

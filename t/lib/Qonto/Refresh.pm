@@ -46,6 +46,7 @@ sub farm (%option) {
     my $more = delete $option{more} // '';
     my $rig  = delete $option{rig}  // {};
     $option{QontoSessionStore} //= $ENV{QO_STORE} if $ENV{QO_STORE};
+    $option{QontoSessionKey} //= 'k3y-of-the-server-0123456789-0123456789' if ($option{QontoSessionStore} // '') =~ m{://};
     return rig($rig->%*, conf => sub ($rig) {
         return $FOUR . qonto($rig->standin, %option)
             . join('', map { proxied($_, $rig->backend) } qw(/app/ /open/ /pass/ /granted/))
@@ -241,7 +242,7 @@ Qonto::Refresh - words for tests of token renewal
     is calls($rig), 1, 'one call';
 
 C<QO_STORE> in the environment is the store of every farm that names none: C<QO_STORE='shmcb:logs/s(9000000)' perl t/TEST
-refresh>.
+refresh>. A store with a URL gets a key, too.
 
 =head1 VISITORS
 
