@@ -2,6 +2,7 @@
 
 #include "mod_qo_ctx.h"
 #include "mod_qo_flow.h"
+#include "mod_qo_login.h"
 #include "mod_qo_reply.h"
 
 #include <apr_cstr.h>
@@ -80,12 +81,26 @@ static qo_action_t decide(request_rec *r, mod_qo_ctx_t *ctx)
     return action;
 }
 
+/* Who would rather not wait for the old session may begin a new one. */
+static const char *link_to_login(request_rec *r, const mod_qo_ctx_t *ctx)
+{
+    const char *url = NULL;
+    qo_pending_t draft;
+
+    return mod_qo_login_draft(&draft, r, ctx, NULL, NULL) == QO_OK &&
+                   mod_qo_login_ticket(&url, r, ctx, &draft) == QO_OK
+               ? url
+               : NULL;
+}
+
 static int unavailable(request_rec *r, const mod_qo_ctx_t *ctx)
 {
-    return ctx->store_failed ? mod_qo_reply_failure(r, QO_E_STORE_UNAVAILABLE,
-                                                    &ctx->store_error, NULL, NULL)
-                             : mod_qo_reply_failure(r, ctx->refresh_status,
-                                                    &ctx->refresh_error, NULL, NULL);
+    if (ctx->store_failed) {
+        return mod_qo_reply_failure(r, QO_E_STORE_UNAVAILABLE, &ctx->store_error, NULL,
+                                    NULL);
+    }
+    return mod_qo_reply_failure(r, ctx->refresh_status, &ctx->refresh_error,
+                                link_to_login(r, ctx), NULL);
 }
 
 static int pass(request_rec *r, const char *user)

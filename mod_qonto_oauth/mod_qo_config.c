@@ -2,6 +2,7 @@
 
 #include "mod_qo_secret.h"
 #include "mod_qo_store_socache.h"
+#include "qo_store_redis.h"
 
 #include <apr_cstr.h>
 #include <apr_file_io.h>
@@ -242,25 +243,46 @@ static const char *set_pkce(cmd_parms *cmd, void *dir, int on)
     return NULL;
 }
 
-static const char *set_store(cmd_parms *cmd, void *dir, const char *store)
+static const char *check_store(cmd_parms *cmd, const char *store)
 {
-    const char *mistake = NULL;
+    const char *mistake;
+
+    if (strcmp(store, "lmdb:") == 0) {
+        return "after lmdb: comes a directory, such as lmdb:/var/lib/qonto";
+    }
+    if (strcmp(store, "lmdb") == 0 || strncmp(store, "lmdb:", 5) == 0) {
+        return NULL;
+    }
+    if (qo_store_redis_is(store)) {
+        return qo_store_redis_check(cmd->pool, store);
+    }
+    mistake = mod_qo_store_socache_check(cmd->pool, cmd->temp_pool, store);
+    return mistake == NULL ? NULL
+                           : apr_pstrcat(cmd->pool, mistake,
+                                         "; without one, write lmdb or lmdb:DIR", NULL);
+}
+
+/* May the value hold a password? */
+static bool is_secret(const char *store)
+{
+    return strncmp(store, "file:", 5) == 0 || strncmp(store, "exec:", 5) == 0 ||
+           (strstr(store, "://") != NULL && strchr(store, '@') != NULL);
+}
+
+static const char *set_store(cmd_parms *cmd, void *dir, const char *value)
+{
+    const char *store = value;
 
     (void)dir;
-    if (strcmp(store, "lmdb:") == 0) {
-        mistake = "after lmdb: comes a directory, such as lmdb:/var/lib/qonto";
-    } else if (strncmp(store, "redis:/", 7) == 0 || strncmp(store, "rediss:", 7) == 0 ||
-               strncmp(store, "redis+unix:", 11) == 0) {
-        mistake = "this version has no Redis store: write lmdb or lmdb:DIR";
-    } else if (strcmp(store, "lmdb") != 0 && strncmp(store, "lmdb:", 5) != 0) {
-        mistake = mod_qo_store_socache_check(cmd->pool, cmd->temp_pool, store);
-        mistake = mistake == NULL
-                      ? NULL
-                      : apr_pstrcat(cmd->pool, mistake,
-                                    "; without one, write lmdb or lmdb:DIR", NULL);
+    if (is_secret(value)) {
+        const char *mistake = mod_qo_secret_read(&store, cmd, value);
+
+        if (mistake != NULL) {
+            return mistake; /* names the directive itself */
+        }
     }
     conf_of(cmd)->store = store;
-    return complain(cmd, mistake);
+    return complain(cmd, check_store(cmd, store));
 }
 
 static const char *set_session_key(cmd_parms *cmd, void *dir, const char *source,
@@ -492,8 +514,8 @@ const command_rec mod_qo_config_commands[] = {
     AP_INIT_ITERATE("QontoPass", add_pass, NULL, LOCATION,
                     "what the backend is told in X-Qonto-* headers and QONTO_* variables"),
     AP_INIT_TAKE1("QontoSessionStore", set_store, NULL, SERVER,
-                  "where sessions are kept: lmdb[:DIR], or a socache provider such as "
-                  "shmcb:FILE(BYTES)"),
+                  "where sessions are kept: lmdb[:DIR], redis://[user:password@]host, or a "
+                  "socache provider such as shmcb:FILE(BYTES)"),
     AP_INIT_TAKE12(
         "QontoSessionKey", set_session_key, NULL, SERVER,
         "key that seals sessions, and an old one that still opens them: literal, "

@@ -133,19 +133,28 @@ static void touch(request_rec *r, const mod_qo_ctx_t *ctx, const qo_store_meta_t
     }
 }
 
-static void adopt(request_rec *r, mod_qo_ctx_t *ctx, const char *cookie,
-                  const found_t *found)
+static void judge(mod_qo_ctx_t *ctx)
+{
+    ctx->state =
+        qo_session_classify(&ctx->session, ctx->server->conf.refresh_margin, ctx->now);
+}
+
+void mod_qo_ctx_judge(mod_qo_ctx_t *ctx)
+{
+    ctx->now = apr_time_now();
+    if (ctx->state != QO_SESSION_NONE) {
+        judge(ctx);
+    }
+}
+
+static void adopt(mod_qo_ctx_t *ctx, const char *cookie, const found_t *found)
 {
     ctx->session = found->session;
     ctx->key = found->key;
     ctx->cookie = cookie;
     ctx->version = found->meta.version;
-    ctx->state =
-        qo_session_classify(&ctx->session, ctx->server->conf.refresh_margin, ctx->now);
+    judge(ctx);
     qo_session_id(ctx->id, &ctx->key);
-    if (mod_qo_ctx_signed_in(ctx)) {
-        touch(r, ctx, &found->meta);
-    }
 }
 
 static bool is_failure(qo_status_t status)
@@ -177,7 +186,10 @@ void mod_qo_ctx_load_session(request_rec *r, mod_qo_ctx_t *ctx)
     }
     if (count == 1) {
         ctx->store_failed = false;
-        adopt(r, ctx, cookie, &found);
+        adopt(ctx, cookie, &found);
+        if (mod_qo_ctx_signed_in(ctx)) {
+            touch(r, ctx, &found.meta);
+        }
     } else if (count > 1) {
         /* One of them may have been planted; which one cannot be known. */
         mod_qo_log_warning(
@@ -186,22 +198,38 @@ void mod_qo_ctx_load_session(request_rec *r, mod_qo_ctx_t *ctx)
     }
 }
 
+/* QO_E_CONFLICT: it is another version than the one that is known. */
+static qo_status_t compare(found_t *out, qo_bytes_t *sealed, apr_pool_t *p,
+                           mod_qo_ctx_t *ctx)
+{
+    qo_status_t status = ctx->server->provider->session_get(
+        ctx->server->store, p, &ctx->key, sealed, &out->meta, ctx->now, &ctx->store_error);
+
+    return status == QO_OK && out->meta.version != ctx->version ? QO_E_CONFLICT : status;
+}
+
 qo_status_t mod_qo_ctx_reload(request_rec *r, mod_qo_ctx_t *ctx)
 {
-    found_t found;
+    found_t found = {.key = ctx->key};
+    qo_bytes_t sealed;
+    apr_pool_t *p;
     qo_status_t status;
 
-    ctx->now = apr_time_now();
-    status = look_up(&found, r->connection, ctx, ctx->cookie, &ctx->store_error);
-    if (is_failure(status)) {
-        return QO_E_STORE_UNAVAILABLE;
+    mod_qo_ctx_judge(ctx);
+    apr_pool_create(&p, ctx->pool);
+    status = compare(&found, &sealed, p, ctx);
+    if (status == QO_E_CONFLICT) {
+        status = open_session(&found, r->connection, ctx, ctx->cookie, sealed);
+        if (status == QO_OK) {
+            adopt(ctx, ctx->cookie, &found);
+        }
     }
-    if (status == QO_OK) {
-        adopt(r, ctx, ctx->cookie, &found);
-    } else {
+    apr_pool_destroy(p);
+    if (status == QO_E_NOT_FOUND) {
         ctx->state = QO_SESSION_NONE;
+        return QO_OK;
     }
-    return QO_OK;
+    return status == QO_OK ? QO_OK : QO_E_STORE_UNAVAILABLE;
 }
 
 bool mod_qo_ctx_signed_in(const mod_qo_ctx_t *ctx)

@@ -49,8 +49,12 @@ mod_qo_ctx_t *mod_qo_ctx_get(const request_rec *r);
 void mod_qo_ctx_load_session(request_rec *r, mod_qo_ctx_t *ctx);
 
 /* Looks it up again, at the present time: `ctx->state` may be NONE afterwards. Or else
- * QO_E_STORE_UNAVAILABLE, with the reason in `ctx->store_error`, and all is as it was. */
+ * QO_E_STORE_UNAVAILABLE, with the reason in `ctx->store_error`, and all but the time is as
+ * it was. Keeps no memory unless the session has changed. */
 qo_status_t mod_qo_ctx_reload(request_rec *r, mod_qo_ctx_t *ctx) QO_MUST_CHECK;
+
+/* Judges the session by the present time. */
+void mod_qo_ctx_judge(mod_qo_ctx_t *ctx);
 
 /* Is somebody signed in, be their token good or to be renewed? */
 bool mod_qo_ctx_signed_in(const mod_qo_ctx_t *ctx);

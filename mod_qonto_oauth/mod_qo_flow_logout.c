@@ -68,16 +68,34 @@ static void tell_qonto(request_rec *r, const mod_qo_ctx_t *ctx)
     }
 }
 
+/* What is revoked must be what was deleted: tokens that were renewed meanwhile are read
+ * first. Whoever renews them faster than that is overtaken all the same. */
+static qo_status_t delete_session(request_rec *r, mod_qo_ctx_t *ctx, qo_err_t *err)
+{
+    const mod_qo_server_t *server = ctx->server;
+    qo_status_t status = server->provider->session_delete(server->store, &ctx->key,
+                                                          ctx->version, ctx->now, err);
+
+    if (status != QO_E_CONFLICT) {
+        return status;
+    }
+    if (mod_qo_ctx_reload(r, ctx) != QO_OK) {
+        *err = ctx->store_error;
+        return QO_E_STORE_UNAVAILABLE;
+    }
+    return server->provider->session_delete(server->store, &ctx->key, QO_STORE_ANY,
+                                            ctx->now, err);
+}
+
 /* QO_E_NOT_FOUND: another request was faster, which is just as good. */
-static qo_status_t end_session(request_rec *r, const mod_qo_ctx_t *ctx, qo_err_t *err)
+static qo_status_t end_session(request_rec *r, mod_qo_ctx_t *ctx, qo_err_t *err)
 {
     qo_status_t status;
 
     if (ctx->state == QO_SESSION_NONE) {
         return QO_OK;
     }
-    status = ctx->server->provider->session_delete(ctx->server->store, &ctx->key,
-                                                   QO_STORE_ANY, ctx->now, err);
+    status = delete_session(r, ctx, err);
     if (status != QO_OK && status != QO_E_NOT_FOUND) {
         return status;
     }

@@ -16,8 +16,16 @@
 
 #include <string.h>
 
-#define SAVE_TRIES 8
-#define SAVE_PAUSE (APR_USEC_PER_SEC / 4)
+/* One request's wish for new tokens. */
+typedef struct {
+    request_rec *r;
+    mod_qo_ctx_t *ctx;
+    qo_lease_t lease;      /* ours, or the one in our way */
+    apr_time_t asked;      /* when we asked for it */
+    apr_time_t began;      /* when we asked first */
+    apr_time_t pause;      /* until we ask again */
+    qo_lease_holder_t who; /* we */
+} wish_t;
 
 static apr_time_t from_ms(int ms)
 {
@@ -42,14 +50,21 @@ static int seconds_up(apr_time_t time)
 
 /* ---- without new tokens ---- */
 
-/* With a good token the request goes on; else it ends with this. */
+/* What only an admin can mend is told as it is; everything else passes. */
+static bool is_alarm(qo_status_t status)
+{
+    return status == QO_E_CLIENT_REFUSED || status == QO_E_REQUEST_REFUSED;
+}
+
+/* With a token that is good now the request goes on; else it ends with this. */
 static void give_up(mod_qo_ctx_t *ctx, qo_status_t status, apr_time_t wait,
                     const char *detail)
 {
-    /* That the client's credentials are refused is the admin's to know and to mend;
-     * everything else passes. */
-    ctx->refresh_status =
-        status == QO_E_CLIENT_REFUSED ? QO_E_CLIENT_REFUSED : QO_E_NOT_RENEWED;
+    bool told =
+        is_alarm(status) || status == QO_E_STORE_UNAVAILABLE || status == QO_E_INTERNAL;
+
+    mod_qo_ctx_judge(ctx);
+    ctx->refresh_status = told ? status : QO_E_NOT_RENEWED;
     ctx->refresh_error.retry_after = seconds_up(wait);
     (void)qo_error(&ctx->refresh_error, ctx->refresh_status, "session %s: %s", ctx->id,
                    detail);
@@ -59,7 +74,7 @@ static void give_up(mod_qo_ctx_t *ctx, qo_status_t status, apr_time_t wait,
 static void log_kept(request_rec *r, const mod_qo_ctx_t *ctx)
 {
     void (*log)(request_rec *, int, const char *, ...) =
-        ctx->refresh_status == QO_E_CLIENT_REFUSED ? mod_qo_log_alarm : mod_qo_log_warning;
+        is_alarm(ctx->refresh_status) ? mod_qo_log_alarm : mod_qo_log_warning;
 
     if (ctx->state == QO_SESSION_DUE) {
         log(r, MOD_QO_LOG_NOT_RENEWED, "not renewed, goes on with its old token: %s",
@@ -67,58 +82,85 @@ static void log_kept(request_rec *r, const mod_qo_ctx_t *ctx)
     }
 }
 
-/* As if it had been so when the session was looked up. */
-static void lose_store(mod_qo_ctx_t *ctx, const qo_err_t *err)
+/* Qonto has ended the old token, whatever its time, and the new one is not in the store. */
+static void end_without(mod_qo_ctx_t *ctx, qo_status_t status, apr_time_t wait,
+                        const char *detail)
 {
-    ctx->store_failed = true;
-    if (err != NULL) {
-        ctx->store_error = *err;
-    }
+    give_up(ctx, status, wait, detail);
+    ctx->state = QO_SESSION_STALE;
 }
 
 /* ---- the lease ---- */
 
-static qo_status_t acquire(const mod_qo_ctx_t *ctx, qo_lease_t *lease, qo_err_t *err)
+static qo_status_t acquire(wish_t *wish, qo_err_t *err)
 {
-    lease->generation = ctx->version;
-    return ctx->server->provider->lease_acquire(ctx->server->store, &ctx->key, lease,
+    mod_qo_ctx_t *ctx = wish->ctx;
+
+    wish->asked = qo_lease_clock();
+    memset(&wish->lease, 0, sizeof(wish->lease));
+    wish->lease.generation = ctx->version;
+    wish->lease.holder = wish->who;
+    return ctx->server->provider->lease_acquire(ctx->server->store, &ctx->key, &wish->lease,
                                                 lease_life(ctx), ctx->now, err);
 }
 
 /* A lease that cannot be given back lapses. */
-static void release(request_rec *r, const mod_qo_ctx_t *ctx, const qo_lease_t *lease,
-                    qo_status_t why, apr_time_t wait)
+static void release(const wish_t *wish, qo_status_t why, apr_time_t wait)
 {
+    const mod_qo_ctx_t *ctx = wish->ctx;
     qo_err_t err = {.detail = ""};
 
-    if (ctx->server->provider->lease_release(ctx->server->store, &ctx->key, lease, why,
-                                             wait, &err) == QO_E_STORE_UNAVAILABLE) {
-        mod_qo_log_warning(r, MOD_QO_LOG_STORE,
+    if (ctx->server->provider->lease_release(ctx->server->store, &ctx->key, &wish->lease,
+                                             why, wait, &err) == QO_E_STORE_UNAVAILABLE) {
+        mod_qo_log_warning(wish->r, MOD_QO_LOG_STORE,
                            "session %s: the lease is not given back: %s", ctx->id,
                            err.detail);
     }
+}
+
+/* Did Qonto give new tokens that could not be stored? Then the old ones are good only for
+ * being repeated, and that soon. */
+static bool is_unsaved(qo_status_t why)
+{
+    return why == QO_E_STORE_UNAVAILABLE || why == QO_E_INTERNAL;
+}
+
+/* Doubled each time, or as long as we were asked to wait. */
+static apr_time_t back_off(const wish_t *wish, qo_status_t why, const qo_err_t *err)
+{
+    uint32_t failures = wish->lease.failures;
+    apr_time_t wait = from_ms(QO_BACKOFF_MIN_MS) << (failures < 10 ? failures : 10);
+    apr_time_t asked = apr_time_from_sec(err->retry_after);
+
+    if (is_unsaved(why)) {
+        return from_ms(QO_BACKOFF_STORE_MS);
+    }
+    wait = wait < from_ms(QO_BACKOFF_MAX_MS) ? wait : from_ms(QO_BACKOFF_MAX_MS);
+    return asked > wait ? asked : wait;
+}
+
+static apr_time_t release_failed(const wish_t *wish, qo_status_t why, const qo_err_t *err)
+{
+    apr_time_t wait = back_off(wish, why, err);
+
+    release(wish, why, wait);
+    return wait;
 }
 
 /* ---- the call and what comes of it ---- */
 
 static qo_status_t replace(const mod_qo_ctx_t *ctx, qo_bytes_t sealed, qo_err_t *err)
 {
-    const mod_qo_server_t *server = ctx->server;
-    qo_status_t status = server->provider->session_replace(
-        server->store, &ctx->key, ctx->version, sealed, ctx->now, err);
-
-    /* The only copy of the new tokens is here, so a store that is away for a moment is
-     * waited for. */
-    for (int i = 1; i < SAVE_TRIES && status == QO_E_STORE_UNAVAILABLE; i++) {
-        apr_sleep(SAVE_PAUSE);
-        status = server->provider->session_replace(server->store, &ctx->key, ctx->version,
-                                                   sealed, ctx->now, err);
-    }
-    return status;
+    return ctx->server->provider->session_replace(ctx->server->store, &ctx->key,
+                                                  ctx->version, sealed, ctx->now, err);
 }
 
-static qo_status_t save(const mod_qo_ctx_t *ctx, const qo_token_t *token, qo_err_t *err)
+/* The only copy of the new tokens is here, so a store that is away for a moment is waited
+ * for; the lease outlasts that (QO_LEASE_MARGIN_MS). */
+static qo_status_t save(const wish_t *wish, const qo_token_t *token, qo_err_t *err)
 {
+    const mod_qo_ctx_t *ctx = wish->ctx;
+    apr_time_t until = qo_lease_clock() + from_ms(QO_SAVE_WAIT_MS);
     qo_session_t session = ctx->session;
     qo_bytes_t sealed;
     qo_status_t status;
@@ -126,17 +168,25 @@ static qo_status_t save(const mod_qo_ctx_t *ctx, const qo_token_t *token, qo_err
     qo_session_renew(&session, token, ctx->now);
     status = qo_session_seal(&sealed, ctx->pool, &ctx->server->session_rings, ctx->cookie,
                              &ctx->key, &session);
-    return status == QO_OK ? replace(ctx, sealed, err) : status;
+    if (status == QO_OK) {
+        status = replace(ctx, sealed, err);
+    }
+    while (status == QO_E_STORE_UNAVAILABLE && qo_lease_clock() < until) {
+        apr_sleep(from_ms(QO_SAVE_PAUSE_MS));
+        status = replace(ctx, sealed, err);
+    }
+    return status;
 }
 
 /* Whoever signed out meanwhile wins; nobody is to hold what Qonto has just given. */
-static void give_back(request_rec *r, mod_qo_ctx_t *ctx, const qo_token_t *token)
+static void give_back(const wish_t *wish, const qo_token_t *token)
 {
+    mod_qo_ctx_t *ctx = wish->ctx;
     qo_err_t err = {.detail = ""};
 
     ctx->state = QO_SESSION_NONE;
     if (qo_qonto_revoke(ctx->pool, &ctx->server->conf, token, &err) != QO_OK) {
-        mod_qo_log_warning(r, MOD_QO_LOG_REVOKE_FAILED,
+        mod_qo_log_warning(wish->r, MOD_QO_LOG_REVOKE_FAILED,
                            "session %s ended while its tokens were renewed, but Qonto "
                            "could not be told: %s",
                            ctx->id, err.detail);
@@ -145,88 +195,76 @@ static void give_back(request_rec *r, mod_qo_ctx_t *ctx, const qo_token_t *token
 
 /* The session as it is in the store is what the request goes on with: its own new tokens
  * or, had its lease lapsed, another's. */
-static void look_again(request_rec *r, mod_qo_ctx_t *ctx)
+static void look_again(const wish_t *wish)
 {
-    if (mod_qo_ctx_reload(r, ctx) != QO_OK) {
-        lose_store(ctx, NULL);
+    mod_qo_ctx_t *ctx = wish->ctx;
+
+    if (mod_qo_ctx_reload(wish->r, ctx) != QO_OK) {
+        end_without(ctx, QO_E_STORE_UNAVAILABLE, 0, ctx->store_error.detail);
     }
 }
 
-static void renewed(request_rec *r, mod_qo_ctx_t *ctx, const qo_lease_t *lease,
-                    const qo_token_t *token)
+static void renewed(const wish_t *wish, const qo_token_t *token)
 {
+    mod_qo_ctx_t *ctx = wish->ctx;
     qo_err_t err = {.detail = ""};
-    qo_status_t status = save(ctx, token, &err);
+    qo_status_t status = save(wish, token, &err);
 
-    if (status == QO_E_STORE_UNAVAILABLE || status == QO_E_INTERNAL) {
+    if (is_unsaved(status)) {
         /* Nothing is lost yet: the next attempt repeats the same refresh token. */
-        release(r, ctx, lease, status, 0);
-        lose_store(ctx, &err);
+        end_without(ctx, status, release_failed(wish, status, &err), err.detail);
         return;
     }
-    release(r, ctx, lease, QO_OK, 0);
+    release(wish, QO_OK, 0);
     if (status == QO_E_NOT_FOUND) {
-        give_back(r, ctx, token);
+        give_back(wish, token);
         return;
     }
     if (status == QO_OK) {
-        mod_qo_log_event(r, MOD_QO_LOG_RENEWED, "session %s renewed: generation %lu",
+        mod_qo_log_event(wish->r, MOD_QO_LOG_RENEWED, "session %s renewed: generation %lu",
                          ctx->id, (unsigned long)(ctx->version + 1));
     }
-    look_again(r, ctx);
+    look_again(wish);
 }
 
 /* Final (RFC 6749 section 5.2), unless another request has replaced the token meanwhile. */
-static void rejected(request_rec *r, mod_qo_ctx_t *ctx, const qo_lease_t *lease,
-                     const qo_err_t *why)
+static void rejected(const wish_t *wish, const qo_err_t *why)
 {
-    const mod_qo_server_t *server = ctx->server;
+    mod_qo_ctx_t *ctx = wish->ctx;
     qo_err_t err = {.detail = ""};
-    qo_status_t status = server->provider->session_delete(server->store, &ctx->key,
-                                                          ctx->version, ctx->now, &err);
+    qo_status_t status = ctx->server->provider->session_delete(
+        ctx->server->store, &ctx->key, ctx->version, ctx->now, &err);
 
-    release(r, ctx, lease, QO_OK, 0);
     if (status == QO_E_STORE_UNAVAILABLE) {
-        lose_store(ctx, &err);
+        end_without(ctx, status, release_failed(wish, status, &err), err.detail);
         return;
     }
+    release(wish, QO_OK, 0);
     if (status == QO_OK) {
-        mod_qo_log_event(r, MOD_QO_LOG_SIGNED_OUT,
+        mod_qo_log_event(wish->r, MOD_QO_LOG_SIGNED_OUT,
                          "session %s ended: Qonto refused its refresh token (attempt %lu): "
                          "%s",
-                         ctx->id, (unsigned long)lease->failures + 1, why->detail);
+                         ctx->id, (unsigned long)wish->lease.failures + 1, why->detail);
     }
-    look_again(r, ctx);
+    look_again(wish);
 }
 
-/* Doubled each time. */
-static apr_time_t back_off(const qo_lease_t *lease, const qo_err_t *err)
-{
-    unsigned int doublings = lease->failures < 10 ? lease->failures : 10;
-    apr_time_t wait = from_ms(QO_BACKOFF_MIN_MS) << doublings;
-    apr_time_t asked = apr_time_from_sec(err->retry_after);
-
-    wait = wait < from_ms(QO_BACKOFF_MAX_MS) ? wait : from_ms(QO_BACKOFF_MAX_MS);
-    return asked > wait ? asked : wait;
-}
-
-static void failed(request_rec *r, mod_qo_ctx_t *ctx, const qo_lease_t *lease,
-                   qo_status_t status, const qo_err_t *err)
+static void failed(const wish_t *wish, qo_status_t status, const qo_err_t *err)
 {
     const qo_error_info_t *info = qo_error_info(status);
-    apr_time_t wait = back_off(lease, err);
+    apr_time_t wait = release_failed(wish, status, err);
     const char *detail =
-        apr_psprintf(ctx->pool, "QO%04d, attempt %lu, the next in %d s: %s", info->number,
-                     (unsigned long)lease->failures + 1, seconds_up(wait),
-                     err->detail[0] != '\0' ? err->detail : info->admin);
+        apr_psprintf(wish->ctx->pool, "QO%04d, attempt %lu, the next in %d s: %s",
+                     info->number, (unsigned long)wish->lease.failures + 1,
+                     seconds_up(wait), err->detail[0] != '\0' ? err->detail : info->admin);
 
-    release(r, ctx, lease, status, wait);
-    give_up(ctx, status, wait, detail);
-    log_kept(r, ctx);
+    give_up(wish->ctx, status, wait, detail);
+    log_kept(wish->r, wish->ctx);
 }
 
-static void call(request_rec *r, mod_qo_ctx_t *ctx, const qo_lease_t *lease)
+static void call(const wish_t *wish)
 {
+    mod_qo_ctx_t *ctx = wish->ctx;
     qo_err_t err = {.detail = ""};
     qo_token_t token;
     qo_status_t status = qo_qonto_refresh(&token, ctx->pool, &ctx->server->conf,
@@ -234,113 +272,140 @@ static void call(request_rec *r, mod_qo_ctx_t *ctx, const qo_lease_t *lease)
 
     if (status == QO_OK) {
         if (err.detail[0] != '\0') {
-            mod_qo_log_warning(r, MOD_QO_LOG_NOTICE, "%s", err.detail);
+            mod_qo_log_warning(wish->r, MOD_QO_LOG_NOTICE, "%s", err.detail);
         }
-        renewed(r, ctx, lease, &token);
+        renewed(wish, &token);
     } else if (status == QO_E_GRANT_REJECTED) {
-        rejected(r, ctx, lease, &err);
+        rejected(wish, &err);
     } else {
-        failed(r, ctx, lease, status, &err);
+        failed(wish, status, &err);
     }
 }
 
-/* Between the look before the lease and the lease, another may have finished; and a process
- * that was stopped for long must not call when others may think it dead. */
-static void attempt(request_rec *r, mod_qo_ctx_t *ctx, const qo_lease_t *lease,
-                    apr_time_t asked)
+/* With the lease. Between the last look and the lease another may have finished, and a
+ * process that was stopped for long must not call when others may think it dead. Returns
+ * whether to ask for the lease again. */
+static bool attempt(const wish_t *wish)
 {
+    mod_qo_ctx_t *ctx = wish->ctx;
     uint64_t version = ctx->version;
-    apr_time_t left;
+    qo_status_t status = mod_qo_ctx_reload(wish->r, ctx);
+    apr_time_t left = wish->asked + lease_life(ctx) - qo_lease_clock();
 
-    if (mod_qo_ctx_reload(r, ctx) != QO_OK) {
-        release(r, ctx, lease, QO_OK, 0);
-        lose_store(ctx, NULL);
-        return;
+    if (status == QO_OK && ctx->version == version && needs_refresh(ctx) &&
+        left > from_ms(ctx->server->conf.total_timeout_ms)) {
+        call(wish);
+        return false;
     }
-    left = asked + lease_life(ctx) - qo_lease_clock();
-    if (ctx->version != version || !needs_refresh(ctx) ||
-        left < from_ms(ctx->server->conf.total_timeout_ms)) {
-        release(r, ctx, lease, QO_OK, 0);
-        give_up(ctx, QO_E_NOT_RENEWED, 0, "the lease came too late to be used");
-        return;
+    release(wish, QO_OK, 0);
+    if (status != QO_OK) {
+        give_up(ctx, status, 0, ctx->store_error.detail);
+        log_kept(wish->r, ctx);
+        return false;
     }
-    call(r, ctx, lease);
+    return needs_refresh(ctx);
 }
 
 /* ---- the others ---- */
 
-static apr_time_t patience(const mod_qo_ctx_t *ctx)
+/* When the call that is waited for began, as far as can be told. */
+static apr_time_t call_began(const wish_t *wish)
 {
-    return ctx->state == QO_SESSION_DUE ? from_ms(QO_REFRESH_WAIT_MS) : lease_life(ctx);
+    apr_time_t began = wish->lease.until - lease_life(wish->ctx);
+    bool known = wish->lease.until != 0 && wish->lease.generation == wish->ctx->version;
+
+    return known && began < wish->began ? began : wish->began;
 }
 
-/* Should the caller ask for the lease once more? */
-static bool wait_for(request_rec *r, mod_qo_ctx_t *ctx, const qo_lease_t *theirs,
-                     apr_time_t began, apr_time_t pause)
+/* With a good token of many requests during a call that hangs only the first wait a whole
+ * second. */
+static apr_time_t waiting_ends(const wish_t *wish)
 {
-    uint64_t version = ctx->version;
-    apr_time_t clock = qo_lease_clock();
-
-    if (mod_qo_ctx_reload(r, ctx) != QO_OK) {
-        lose_store(ctx, NULL);
-        return false;
-    }
-    if (!needs_refresh(ctx)) {
-        return false;
-    }
-    if (ctx->version == version && theirs->until <= clock && theirs->again > clock) {
-        give_up(ctx, (qo_status_t)theirs->why, theirs->again - clock,
-                "the last attempt failed, and the next is not due yet");
-        return false;
-    }
-    if (clock - began >= patience(ctx)) {
-        give_up(ctx, QO_E_NOT_RENEWED, 0, "another request is still at it");
-        return false;
-    }
-    if (ctx->version == version) {
-        apr_sleep(pause);
-    }
-    return true;
+    return wish->ctx->state == QO_SESSION_DUE
+               ? call_began(wish) + from_ms(QO_REFRESH_WAIT_MS)
+               : wish->began + lease_life(wish->ctx);
 }
 
 /* Longer each time, and not the same for all who wait. */
-static apr_time_t next_pause(apr_time_t pause, const qo_lease_t *mine)
+static void take_pause(wish_t *wish)
 {
-    apr_time_t longer = pause + pause / 2 + mine->holder.nonce[0] * 4;
+    apr_time_t longer = wish->pause + wish->pause / 2 + wish->who.nonce[0] * 4;
 
-    return longer < from_ms(QO_POLL_MAX_MS) ? longer : from_ms(QO_POLL_MAX_MS);
+    apr_sleep(wish->pause);
+    wish->pause = longer < from_ms(QO_POLL_MAX_MS) ? longer : from_ms(QO_POLL_MAX_MS);
+}
+
+/* The last attempt failed, and the next is not due yet. */
+static void fail_like(mod_qo_ctx_t *ctx, const qo_lease_t *last, apr_time_t wait)
+{
+    qo_status_t why = qo_error_by_number((int)last->why);
+    const char *detail = apr_psprintf(ctx->pool, "the last attempt failed (QO%04lu)",
+                                      (unsigned long)last->why);
+
+    if (is_unsaved(why)) {
+        end_without(ctx, why, wait, detail);
+    } else {
+        give_up(ctx, why, wait, detail);
+    }
+}
+
+/* Without the lease. Returns whether to ask for it again. */
+static bool wait_for(wish_t *wish)
+{
+    mod_qo_ctx_t *ctx = wish->ctx;
+    const qo_lease_t *theirs = &wish->lease;
+    apr_time_t clock = qo_lease_clock();
+
+    if (theirs->generation == ctx->version && theirs->until <= clock &&
+        theirs->again > clock) {
+        fail_like(ctx, theirs, theirs->again - clock);
+        return false;
+    }
+    if (clock >= waiting_ends(wish)) {
+        give_up(ctx, QO_E_NOT_RENEWED, 0, "another request is still at it");
+        return false;
+    }
+    take_pause(wish);
+    if (mod_qo_ctx_reload(wish->r, ctx) != QO_OK) {
+        give_up(ctx, QO_E_STORE_UNAVAILABLE, 0, ctx->store_error.detail);
+        log_kept(wish->r, ctx);
+        return false;
+    }
+    return needs_refresh(ctx);
+}
+
+/* Returns whether to ask again. */
+static bool ask(wish_t *wish)
+{
+    qo_err_t err = {.detail = ""};
+
+    switch (acquire(wish, &err)) {
+    case QO_OK:
+        return attempt(wish);
+    case QO_E_CONFLICT:
+        return wait_for(wish);
+    case QO_E_NOT_FOUND:
+        wish->ctx->state = QO_SESSION_NONE;
+        return false;
+    default:
+        give_up(wish->ctx, QO_E_STORE_UNAVAILABLE, 0, err.detail);
+        log_kept(wish->r, wish->ctx);
+        return false;
+    }
 }
 
 void mod_qo_flow_refresh(request_rec *r, mod_qo_ctx_t *ctx)
 {
-    apr_time_t began = qo_lease_clock();
-    apr_time_t pause = from_ms(QO_POLL_MIN_MS);
-    qo_err_t err = {.detail = ""};
-    qo_lease_t mine = {.generation = 0};
-    bool again = true;
+    wish_t wish = {
+        .r = r, .ctx = ctx, .began = qo_lease_clock(), .pause = from_ms(QO_POLL_MIN_MS)};
 
     ctx->refresh_tried = true;
     ctx->refresh_status = QO_E_NOT_RENEWED;
-    if (qo_lease_holder(&mine.holder) != QO_OK) {
+    if (qo_lease_holder(&wish.who) != QO_OK) {
         give_up(ctx, QO_E_INTERNAL, 0, "no random numbers can be had");
         return;
     }
-    while (again) {
-        qo_lease_t lease = mine;
-        apr_time_t asked = qo_lease_clock();
-        qo_status_t status = acquire(ctx, &lease, &err);
-
-        again = false;
-        if (status == QO_OK) {
-            attempt(r, ctx, &lease, asked);
-        } else if (status == QO_E_CONFLICT) {
-            again = wait_for(r, ctx, &lease, began, pause);
-            pause = next_pause(pause, &mine);
-        } else if (status == QO_E_NOT_FOUND) {
-            ctx->state = QO_SESSION_NONE;
-        } else {
-            give_up(ctx, QO_E_STORE_UNAVAILABLE, 0, err.detail);
-            log_kept(r, ctx);
-        }
+    while (ask(&wish)) {
+        /* one step after the other */
     }
 }

@@ -7,6 +7,7 @@
 #include "qo_http.h"
 #include "qo_keyfile.h"
 #include "qo_store_lmdb.h"
+#include "qo_url.h"
 
 #include <ap_provider.h>
 #include <apr_cstr.h>
@@ -17,6 +18,7 @@
 #include <mod_watchdog.h>
 #include <unixd.h>
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,7 +27,8 @@
 
 /* A store that one or more virtual hosts share; no process may open the same one twice. */
 typedef struct {
-    const char *place; /* the directory of an lmdb store, else its specification */
+    const char *place; /* the directory of an lmdb store, else its specification, which may
+                        * hold a password */
     const char *key_dir;
     const qo_store_provider_t *provider;
     qo_store_t *store;
@@ -33,6 +36,10 @@ typedef struct {
 
 static apr_array_header_t *stores; /* shared_store_t, in pconf */
 static bool has_watchdog;
+
+/* httpd does not wait for the watchdog's thread before a child closes its stores. */
+static pthread_mutex_t sweeping = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic bool closing;
 
 int mod_qo_process_pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
 {
@@ -147,10 +154,21 @@ static bool is_lmdb(const char *spec)
     return strcmp(spec, "lmdb") == 0 || strncmp(spec, "lmdb:", 5) == 0;
 }
 
-static const qo_store_provider_t *find_provider(const char *spec)
+/* "name", "name:argument" or "scheme://rest": httpd's own socache providers have arguments
+ * such as "redis:host:port", so a scheme is a name of its own, slashes and all. */
+static size_t name_length(const char *spec)
 {
     const char *colon = strchr(spec, ':');
-    size_t len = colon != NULL ? (size_t)(colon - spec) : strlen(spec);
+
+    if (colon == NULL) {
+        return strlen(spec);
+    }
+    return (size_t)(colon - spec) + (strncmp(colon, "://", 3) == 0 ? 3 : 0);
+}
+
+static const qo_store_provider_t *find_provider(const char *spec)
+{
+    size_t len = name_length(spec);
     char name[32];
     const qo_store_provider_t *provider = NULL;
 
@@ -160,6 +178,12 @@ static const qo_store_provider_t *find_provider(const char *spec)
         provider = ap_lookup_provider(QO_STORE_GROUP, name, QO_STORE_VERSION);
     }
     return provider != NULL ? provider : &mod_qo_store_socache_provider;
+}
+
+/* For the log: URLs may hold a password. */
+static const char *shown(apr_pool_t *p, const char *spec)
+{
+    return strstr(spec, "://") != NULL ? qo_url_shown(p, spec) : spec;
 }
 
 static qo_status_t prepare_store(shared_store_t *shared, apr_pool_t *p, server_rec *s,
@@ -174,7 +198,7 @@ static qo_status_t prepare_store(shared_store_t *shared, apr_pool_t *p, server_r
     qo_status_t status;
 
     if (setup.argument == NULL || setup.dir == NULL) {
-        return qo_error(err, QO_E_STORE_UNAVAILABLE, "%s is not a path", spec);
+        return qo_error(err, QO_E_STORE_UNAVAILABLE, "%s is not a path", shown(p, spec));
     }
     shared->provider = find_provider(spec);
     shared->key_dir = is_lmdb(spec) ? setup.argument : setup.dir;
@@ -185,7 +209,7 @@ static qo_status_t prepare_store(shared_store_t *shared, apr_pool_t *p, server_r
     }
     if (status == QO_OK && shared->provider->caveat != NULL && !is_first_pass()) {
         mod_qo_log_server(APLOG_WARNING, s, MOD_QO_LOG_STORE, "QontoSessionStore %s: %s",
-                          spec, shared->provider->caveat);
+                          shown(p, spec), shared->provider->caveat);
     }
     return status;
 }
@@ -349,6 +373,16 @@ static apr_status_t stop_http(void *unused)
     return APR_SUCCESS;
 }
 
+/* A sweep that is under way ends after its batch; no other begins. */
+static apr_status_t stop_sweeping(void *unused)
+{
+    (void)unused;
+    closing = true;
+    (void)pthread_mutex_lock(&sweeping); /* cannot fail: not held by this thread */
+    (void)pthread_mutex_unlock(&sweeping);
+    return APR_SUCCESS;
+}
+
 void mod_qo_process_child_init(apr_pool_t *pchild, server_rec *s)
 {
     const shared_store_t *list = (const void *)stores->elts;
@@ -360,6 +394,7 @@ void mod_qo_process_child_init(apr_pool_t *pchild, server_rec *s)
         mod_qo_log_server(APLOG_EMERG, s, MOD_QO_LOG_CONFIG,
                           "OpenSSL or libcurl cannot be used in this process");
     }
+    closing = false;
     apr_pool_cleanup_register(pchild, NULL, stop_http, apr_pool_cleanup_null);
     for (int i = 0; i < stores->nelts; i++) {
         qo_err_t err = {.detail = ""};
@@ -372,6 +407,8 @@ void mod_qo_process_child_init(apr_pool_t *pchild, server_rec *s)
                               list[i].provider->name, err.detail);
         }
     }
+    /* The last to be registered is the first to be called. */
+    apr_pool_cleanup_register(pchild, NULL, stop_sweeping, apr_pool_cleanup_null);
 }
 
 static void sweep_all(const server_rec *s, apr_time_t now, int batches)
@@ -381,7 +418,7 @@ static void sweep_all(const server_rec *s, apr_time_t now, int batches)
     for (int i = 0; i < stores->nelts; i++) {
         bool more = true;
 
-        for (int batch = 0; more && batch < batches; batch++) {
+        for (int batch = 0; more && !closing && batch < batches; batch++) {
             qo_err_t err = {.detail = ""};
 
             if (list[i].provider->sweep(list[i].store, now, QO_SWEEP_BATCH, &more, &err) !=
@@ -398,8 +435,9 @@ static void sweep_all(const server_rec *s, apr_time_t now, int batches)
 static apr_status_t sweep_by_watchdog(int state, void *data, apr_pool_t *p)
 {
     (void)p;
-    if (state == AP_WATCHDOG_STATE_RUNNING) {
+    if (state == AP_WATCHDOG_STATE_RUNNING && pthread_mutex_lock(&sweeping) == 0) {
         sweep_all(data, apr_time_now(), SWEEP_BATCHES);
+        (void)pthread_mutex_unlock(&sweeping); /* held by this thread */
     }
     return APR_SUCCESS;
 }

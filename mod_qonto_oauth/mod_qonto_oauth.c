@@ -3,7 +3,9 @@
 #include "mod_qo_config.h"
 #include "mod_qo_process.h"
 #include "mod_qo_reply.h"
+#include "qo_config.h"
 #include "qo_store_lmdb.h"
+#include "qo_store_redis.h"
 
 #include <ap_provider.h>
 #include <http_config.h>
@@ -11,10 +13,21 @@
 #include <http_request.h>
 #include <mod_auth.h>
 
-static void register_hooks(apr_pool_t *p)
+static void register_stores(apr_pool_t *p)
 {
     ap_register_provider(p, QO_STORE_GROUP, "lmdb", QO_STORE_VERSION,
                          &qo_store_lmdb_provider);
+#ifdef QO_HAVE_REDIS
+    for (int i = 0; i < QO_STORE_REDIS_SCHEMES; i++) {
+        ap_register_provider(p, QO_STORE_GROUP, qo_store_redis_schemes[i], QO_STORE_VERSION,
+                             &qo_store_redis_provider);
+    }
+#endif
+}
+
+static void register_hooks(apr_pool_t *p)
+{
+    register_stores(p);
     mod_qo_reply_register();
 
     ap_hook_pre_config(mod_qo_process_pre_config, NULL, NULL, APR_HOOK_MIDDLE);

@@ -294,9 +294,19 @@ static const char *check_proxy(const qo_conf_t *conf, apr_pool_t *p)
                         err.detail);
 }
 
+/* A store that is named by a URL is another host's as well, and a key that each host makes
+ * for itself would open nothing of the others'. */
 static const char *check_session_key(const qo_conf_t *conf)
 {
     const char *keys[] = {conf->session_key, conf->old_session_key};
+
+    if (conf->session_key == NULL && conf->store != NULL &&
+        strstr(conf->store, "://") != NULL) {
+        return "QontoSessionStore names a store that hosts share, so QontoSessionKey must "
+               "be "
+               "given: write QontoSessionKey file:PATH with the path of a file that is the "
+               "same on all of them and holds the output of: openssl rand -hex 32";
+    }
 
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
         if (keys[i] != NULL && strlen(keys[i]) < QO_KEY_MIN) {
@@ -332,6 +342,18 @@ static void warn_scopes(const qo_conf_t *conf, apr_pool_t *p, apr_array_header_t
                               "(invalid_scope)",
                               REJECTED[i]));
         }
+    }
+}
+
+/* Qonto takes a refresh token again for 60 s after its first use. */
+static void warn_times(const qo_conf_t *conf, apr_array_header_t *warnings)
+{
+    if (conf->total_timeout_ms > QO_TIMEOUT_SAFE_MS) {
+        warn(warnings,
+             "QontoTimeout: with a total of more than 40s a refresh whose answer is lost "
+             "may "
+             "be repeated too late for Qonto, which then ends the session: write a shorter "
+             "second value, such as 3s 10s");
     }
 }
 
@@ -372,7 +394,9 @@ const char *qo_conf_settle(qo_conf_t *conf, apr_pool_t *p, apr_array_header_t *w
     conf->scopes = first_text(conf->scopes, DEFAULT_SCOPES);
     conf->store = first_text(conf->store, "lmdb");
     conf->binding = apr_pstrcat(p, conf->client_id, "\n", conf->redirect_uri, NULL);
+    conf->next_first = apr_pcalloc(p, sizeof(*conf->next_first));
     conf->enabled = true;
     warn_scopes(conf, p, warnings);
+    warn_times(conf, warnings);
     return NULL;
 }

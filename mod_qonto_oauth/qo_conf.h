@@ -53,7 +53,9 @@ typedef struct {
     bool enabled; /* this virtual host has a client id */
     qo_url_t redirect;
     qo_cookie_spec_t cookies;
-    const char *binding; /* what sessions are bound to: client id and redirect URI */
+    _Atomic bool *next_first; /* the next secret is the one that works: found out, in each
+                               * process for itself; NULL: not remembered */
+    const char *binding;      /* what sessions are bound to: client id and redirect URI */
 } qo_conf_t;
 
 /* All unset. */

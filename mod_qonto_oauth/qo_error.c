@@ -18,6 +18,16 @@ const qo_error_info_t *qo_error_info(qo_status_t status)
     return &TABLE[status];
 }
 
+qo_status_t qo_error_by_number(int number)
+{
+    for (int status = QO_OK + 1; status < QO_STATUS_COUNT; status++) {
+        if (TABLE[status].number == number) {
+            return (qo_status_t)status;
+        }
+    }
+    return QO_E_INTERNAL;
+}
+
 /* What is logged must stay one line, whoever wrote the words. */
 static void make_printable(char *text)
 {

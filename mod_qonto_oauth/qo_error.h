@@ -88,12 +88,16 @@ typedef struct {
 } qo_error_info_t;
 
 typedef struct {
-    char detail[200]; /* particulars for the log, printable ASCII, may be empty */
+    char detail[400]; /* particulars for the log, printable ASCII, may be empty */
     int retry_after;  /* seconds the other side asked us to wait, 0 if it did not */
 } qo_err_t;
 
 /* The row of a status; the row of INTERNAL for QO_OK and for numbers outside the table. */
 const qo_error_info_t *qo_error_info(qo_status_t status);
+
+/* The status with this number; QO_E_INTERNAL when there is none. What is stored is the
+ * number, as the order of the table may change. */
+qo_status_t qo_error_by_number(int number);
 
 /* Writes the detail (printf-like, cut to fit, control and non-ASCII bytes become '?') and
  * returns `status`, so that a function can end with `return qo_error(err, QO_E_…, …)`. */

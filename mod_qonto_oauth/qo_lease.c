@@ -160,7 +160,7 @@ void qo_lease_fail(qo_lease_t *lease, qo_status_t why, apr_time_t wait, apr_time
     lease->until = 0;
     lease->again = clock + wait;
     lease->failures++;
-    lease->why = (uint32_t)why;
+    lease->why = (uint32_t)qo_error_info(why)->number;
 }
 
 bool qo_lease_same(const qo_lease_t *a, const qo_lease_t *b)

@@ -37,8 +37,8 @@ typedef struct {
     apr_time_t until;  /* held until then; 0: nobody holds it, the last attempt failed */
     apr_time_t first;  /* when the first attempt with this generation began */
     apr_time_t again;  /* no new attempt before then */
-    uint32_t failures; /* attempts of this generation that ended without new tokens */
-    uint32_t why;      /* qo_status_t the last of them ended with, 0 if none did */
+    uint32_t failures; /* attempts of this generation that told of an error */
+    uint32_t why;      /* number of the last error, 0 if there was none */
 } qo_lease_t;
 
 /* This thread of this process, with a fresh nonce. */
@@ -54,9 +54,9 @@ apr_time_t qo_lease_clock(void);
 /* May `wanted`, whose generation and holder are set, be taken from `present` (NULL: there
  * is none)? If so the rest of `wanted` is filled in, to be written. If not, `*present` says
  * why: somebody holds it (until > clock), or it is not to be tried yet (again > clock).
- * `present` of an older generation, lapsed, or of a dead holder is in nobody's way. One of
- * a newer generation is, until it has lapsed: the caller's session is out of date, or the
- * store has forgotten the newest. Who gets the lease reads the session once more. */
+ * `present` of an older generation, lapsed, or of a dead holder is in nobody's way .
+ * One of a newer generation is, until it has lapsed: the caller's session is out of date,
+ * or the store has forgotten the newest. Who gets the lease reads the session once more. */
 bool qo_lease_take(qo_lease_t *wanted, const qo_lease_t *present, apr_time_t life,
                    apr_time_t clock);
 

@@ -74,13 +74,18 @@
     1800 /* longer than any lease: QontoTimeout's maximum, and QO_LEASE_MARGIN_MS */
 #define QO_SESSION_MAX (90 * 86400) /* life of a refresh token at Qonto */
 #define QO_SWEEP_INTERVAL 30
-#define QO_SWEEP_BATCH 200      /* records looked at in one write transaction */
-#define QO_WALK_BATCH 500       /* sessions looked at in one read transaction */
-#define QO_LEASE_MARGIN_MS 5000 /* a lease outlasts the call to Qonto by as much */
-#define QO_REFRESH_WAIT_MS 1000 /* others wait so long while the old token is good */
-#define QO_POLL_MIN_MS 2        /* pauses of those who wait for another's refresh */
+#define QO_SWEEP_BATCH 200       /* records looked at in one write transaction */
+#define QO_SWEEP_STEP 50         /* of them that a durable file is locked for */
+#define QO_WALK_BATCH 500        /* sessions looked at in one read transaction */
+#define QO_TIMEOUT_SAFE_MS 40000 /* a longer call leaves no time to repeat it in 60 s */
+#define QO_LEASE_MARGIN_MS 5000  /* a lease outlasts the call to Qonto by as much */
+#define QO_REFRESH_WAIT_MS 1000  /* others wait so long while the old token is good */
+#define QO_SAVE_WAIT_MS 3000     /* new tokens are tried to be stored for so long, */
+#define QO_SAVE_PAUSE_MS 250     /* with such pauses */
+#define QO_POLL_MIN_MS 2         /* pauses of those who wait for another's refresh */
 #define QO_POLL_MAX_MS 25
-#define QO_BACKOFF_MIN_MS 1000 /* after a failed refresh: doubled each time, */
+#define QO_BACKOFF_STORE_MS 500 /* after new tokens could not be stored */
+#define QO_BACKOFF_MIN_MS 1000  /* after a failed refresh: doubled each time, */
 #define QO_BACKOFF_MAX_MS                                                                  \
     30000                         /* so that there are several tries in Qonto's 60 s grace \
                                    */

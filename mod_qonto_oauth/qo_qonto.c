@@ -111,33 +111,48 @@ static qo_status_t post(qo_http_answer_t *answer, apr_pool_t *p, const qo_conf_t
     return status == QO_OK ? classify(p, conf, answer, err) : status;
 }
 
+/* Is QontoClientSecret's second value the one to begin with? Qonto counts refused calls, so
+ * what it has said once is remembered. */
+static bool begins_with_next(const qo_conf_t *conf)
+{
+    return conf->next_secret != NULL && conf->next_first != NULL && *conf->next_first;
+}
+
+static qo_status_t tell_secret(const qo_conf_t *conf, bool next, qo_err_t *err)
+{
+    if (conf->next_first != NULL) {
+        *conf->next_first = next;
+    }
+    return qo_error(err, QO_OK,
+                    "Qonto refused the %s value of QontoClientSecret and accepted the %s: "
+                    "write the %s one alone",
+                    next ? "first" : "second", next ? "second" : "first",
+                    next ? "second" : "first");
+}
+
 /* Posts `params` with the client's credentials. A refused client is tried once more with
- * the next secret, so that a secret can be replaced at Qonto and here at different times.
+ * the other secret, so that a secret can be replaced at Qonto and here at different times.
  * Safe for codes and tokens: the client is authenticated before the grant is looked at. */
 static qo_status_t call(qo_http_answer_t *answer, apr_pool_t *p, const qo_conf_t *conf,
                         qo_endpoint_t endpoint, apr_array_header_t *params, int total_ms,
                         qo_err_t *err)
 {
+    bool next = begins_with_next(conf);
     qo_param_t *secret;
     qo_status_t status;
 
     add(params, "client_id", conf->client_id);
-    secret = add(params, "client_secret", conf->client_secret);
+    secret = add(params, "client_secret", next ? conf->next_secret : conf->client_secret);
     status = post(answer, p, conf, endpoint, params, total_ms, err);
     if (status != QO_E_CLIENT_REFUSED || conf->next_secret == NULL) {
         return status;
     }
-    secret->value = conf->next_secret;
+    secret->value = next ? conf->client_secret : conf->next_secret;
     if (err != NULL) {
         err->detail[0] = '\0';
     }
     status = post(answer, p, conf, endpoint, params, total_ms - answer->took_ms, err);
-    if (status == QO_OK) {
-        return qo_error(err, QO_OK,
-                        "Qonto refused the first value of QontoClientSecret and "
-                        "accepted the second: write the second one alone");
-    }
-    return status;
+    return status == QO_OK ? tell_secret(conf, !next, err) : status;
 }
 
 qo_status_t qo_qonto_exchange(qo_token_t *out, apr_pool_t *p, const qo_conf_t *conf,

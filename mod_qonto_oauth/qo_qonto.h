@@ -1,11 +1,12 @@
-/* What we say to Qonto: the authorization URL, the code exchange, the revocation. Client
- * credentials go into the form body (Qonto docs: client_secret_post), the sandbox gets its
- * staging token, and every failure comes back as one of a few classes:
+/* What we say to Qonto: the authorization URL, the code exchange, the refresh, the
+ * revocation. Client credentials go into the form body (Qonto docs: client_secret_post),
+ * the sandbox gets its staging token, and every failure comes back as one of a few classes:
  *
- *   QO_E_GRANT_REJECTED  this code or token is dead for good
- *   QO_E_CLIENT_REFUSED  the credentials are wrong: an admin must act, nobody's session is
- * bad QO_E_BUSY, QO_E_UNREACHABLE  try again later QO_E_NOT_JSON, QO_E_BAD_ANSWER  somebody
- * else answered, or nonsense
+ *   QO_E_GRANT_REJECTED   this code or token is dead for good
+ *   QO_E_CLIENT_REFUSED   the credentials are wrong: an admin must act, no session is bad
+ *   QO_E_REQUEST_REFUSED  the client has lost a scope: the same
+ *   QO_E_BUSY, QO_E_UNREACHABLE    try again later
+ *   QO_E_NOT_JSON, QO_E_BAD_ANSWER somebody else answered, or nonsense
  *
  * QO_OK with a non-empty detail is a notice for the admin. */
 #ifndef QO_QONTO_H

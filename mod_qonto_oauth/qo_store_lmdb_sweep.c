@@ -11,7 +11,7 @@ typedef struct {
     uint32_t max;
     uint32_t looked;
     uint32_t dead;
-    qo_hash_t keys[QO_SWEEP_BATCH]; /* of the dead */
+    qo_hash_t keys[QO_SWEEP_STEP]; /* of the dead */
 } sweep_t;
 
 /* -- dead sessions and old tombstones -------------------------------------------------- */
@@ -206,15 +206,28 @@ static int sweep_lost(sweep_t *w)
     return qo_store_lmdb_env_end(w->fleeting, rc);
 }
 
+/* In steps, between which those who want to write get their turn. */
+static int sweep_in_steps(sweep_t *w, uint32_t max, bool *more)
+{
+    int rc = 0;
+
+    for (*more = true; rc == 0 && *more && max > 0; max -= w->looked) {
+        w->max = max < QO_SWEEP_STEP ? max : QO_SWEEP_STEP;
+        w->looked = w->dead = 0;
+        rc = sweep_dead(w);
+        *more = w->looked == w->max;
+    }
+    return rc;
+}
+
 int qo_store_lmdb_sweep_sessions(qo_store_lmdb_t *s, apr_time_t now, uint32_t max,
                                  bool *more)
 {
-    sweep_t w = {.s = s,
-                 .now = now,
-                 .clock = qo_lease_clock(),
-                 .max = max < QO_SWEEP_BATCH ? max : QO_SWEEP_BATCH};
-    int rc = sweep_dead(&w);
+    sweep_t w = {.s = s, .now = now, .clock = qo_lease_clock()};
+    int rc;
 
-    *more = w.looked == w.max;
+    max = max < QO_SWEEP_BATCH ? max : QO_SWEEP_BATCH;
+    rc = sweep_in_steps(&w, max, more);
+    w.max = max;
     return rc != 0 ? rc : sweep_lost(&w);
 }

@@ -91,6 +91,7 @@ bool qo_store_redis_time(apr_time_t *out, const qo_redis_reply_t *reply)
 static void prepare_scripts(void)
 {
     qo_store_redis_prepare_sessions();
+    qo_store_redis_prepare_walk();
     qo_store_redis_prepare_leases();
     qo_store_redis_prepare_pending();
 }

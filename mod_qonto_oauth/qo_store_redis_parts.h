@@ -114,8 +114,14 @@ typedef struct {
 bool qo_store_redis_read(qo_store_redis_session_t *out, const qo_redis_reply_t *reply,
                          apr_time_t now);
 
+/* The port's answer for a session of which Redis has told its record and its time. */
+qo_status_t qo_store_redis_give(apr_pool_t *p, const qo_redis_reply_t *record,
+                                const qo_redis_reply_t *time, qo_bytes_t *value,
+                                qo_store_meta_t *meta, apr_time_t now, qo_err_t *err);
+
 /* Before any other call, in one thread: finds the names of the scripts. */
 void qo_store_redis_prepare_sessions(void);
+void qo_store_redis_prepare_walk(void);
 void qo_store_redis_prepare_leases(void);
 void qo_store_redis_prepare_pending(void);
 

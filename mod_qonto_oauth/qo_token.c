@@ -201,9 +201,10 @@ static qo_status_t status_of_name(const char *name)
         const char *name;
         qo_status_t status;
     } known[] = {{"invalid_grant", QO_E_GRANT_REJECTED},
-                 /* Of a refresh, which names no scope: the client has lost one of the
-                  * grant's (Ory Hydra), so only a new grant helps. */
-                 {"invalid_scope", QO_E_GRANT_REJECTED},
+                 /* At a refresh, which names no scope: the client has lost one of the
+                  * grant's. Ory Hydra looks before it uses the token up, so an admin can
+                  * still put it right. */
+                 {"invalid_scope", QO_E_REQUEST_REFUSED},
                  {"invalid_client", QO_E_CLIENT_REFUSED},
                  {"unauthorized_client", QO_E_CLIENT_REFUSED},
                  {"temporarily_unavailable", QO_E_BUSY},

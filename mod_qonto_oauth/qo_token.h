@@ -24,11 +24,12 @@ qo_status_t qo_token_parse(qo_token_t *out, apr_pool_t *p, const char *body, siz
                            const char *requested, apr_time_t asked_at,
                            qo_err_t *err) QO_MUST_CHECK;
 
-/* Reads an error answer: GRANT_REJECTED for invalid_grant and invalid_scope, CLIENT_REFUSED
- * for invalid_client and unauthorized_client, BUSY for what can be tried again, BAD_ANSWER
- * for the rest, NOT_JSON for an answer without an "error". 429 and 5xx are BUSY whatever
- * the body says; 401 is CLIENT_REFUSED unless the error says otherwise. The detail holds
- * Qonto's words, cut and made printable, and "[removed]" for what could be a token. */
+/* Reads an error answer: GRANT_REJECTED for invalid_grant, REQUEST_REFUSED for
+ * invalid_scope, CLIENT_REFUSED for invalid_client and unauthorized_client, BUSY for what
+ * can be tried again, BAD_ANSWER for the rest, NOT_JSON for an answer without an "error".
+ * 429 and 5xx are BUSY whatever the body says; 401 is CLIENT_REFUSED unless the error says
+ * otherwise. The detail holds Qonto's words, cut and made printable, and "[removed]" for
+ * what could be a token. */
 qo_status_t qo_token_parse_error(apr_pool_t *p, int http_status, const char *body,
                                  size_t len, qo_err_t *err) QO_MUST_CHECK;
 

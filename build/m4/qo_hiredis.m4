@@ -19,4 +19,5 @@ AS_IF([test "x$with_hiredis" = xyes],
    AC_SEARCH_LIBS([dladdr], [dl])
    AC_DEFINE([QO_HAVE_REDIS], [1], [The Redis session store is built.])])
 AM_CONDITIONAL([HIREDIS], [test "x$with_hiredis" = xyes])
+AC_SUBST([with_hiredis])
 ])

@@ -4,6 +4,7 @@ use Qonto::Httpd;
 use Qonto::Test;
 
 my $h = Qonto::Httpd->new;
+my $with_redis = ($ENV{QO_WITH_REDIS} // 'yes') eq 'yes';
 my ($status, $said) = $h->conf(Qonto::Httpd::sample())->check;
 is $status, 0, 'the sample itself is right' or BAIL_OUT($said);
 unlike $said, qr/Qonto|QO\d{4}/, '- and raises no doubts' or diag $said;
@@ -74,6 +75,25 @@ my @mistakes = (
     ['unknown provider',      { QontoSessionStore => 'nosuch:/tmp/x(512000)' },       'QontoSessionStore', qr/lmdb|nosuch/],
     ['shmcb with nonsense',   { QontoSessionStore => 'shmcb:@root@/cache(12)' },      'QontoSessionStore', qr/./],
     ['empty store',           { QontoSessionStore => '""' },                          'QontoSessionStore', qr/./],
+    $with_redis ? ['Redis without a key', { QontoSessionStore => 'redis://redis.example.com' },   'QontoSessionKey', qr/openssl rand/] : (),
+    (map { my ($what, $url, $contains) = @$_;
+        ["Redis: $what", { QontoSessionStore => qq("$url"), QontoSessionKey => 'k' x 32 }, 'QontoSessionStore', $contains] }
+        !$with_redis ? ['not built', 'redis://redis.example.com', qr/hiredis/] : (['one slash',         'redis:/redis.example.com',                   qr{redis://}],
+        ['no host',           'redis://',                                   qr/host/],
+        ['a bad port',        'redis://redis.example.com:99999',            qr/host and port/],
+        ['no password',       'redis://user@redis.example.com',             qr/password/],
+        ['a slash in the password', 'redis://user:top-secret/x@redis.example.com', qr/%2F/],
+        ['no database',       'redis://redis.example.com/zero',             qr/database/],
+        ['no time',           'redis://redis.example.com?timeout=soon',     qr/500ms/],
+        ['an endless time',   'redis://redis.example.com?timeout=1h',       qr/10s/],
+        ['no pool',           'redis://redis.example.com?pool=0',           qr/between 1 and 64/],
+        ['a bad prefix',      'redis://redis.example.com?prefix=a*',        qr/prefix/],
+        ['an unknown parameter', 'redis://redis.example.com?retry=1',       qr/retry.*timeout, pool, prefix/],
+        ['a CA without TLS',  'redis://redis.example.com?ca=/ca.pem',       qr{rediss://}],
+        ['a CA of nowhere',   'rediss://redis.example.com?ca=/nowhere/ca.pem', qr{/nowhere/ca\.pem}],
+        ['no socket',         'redis+unix://redis.example.com',             qr/socket/],
+        ['a file of nowhere', 'file:@root@/nostore',                        qr/nostore/])),
+    ['Redis of httpd, not loaded', { QontoSessionStore => 'redis:127.0.0.1:6379' },   'QontoSessionStore', qr/mod_socache_/],
     ['a short key',           { QontoSessionKey => 'tooshort' },                      'QontoSessionKey', qr/32/],
     ['a key file of nowhere', { QontoSessionKey => 'file:@root@/nokey' },             'QontoSessionKey', qr/nokey/],
     ['no time',               { QontoSessionTimeout => 'long' },                      'QontoSessionTimeout', qr/8h|[0-9]+[smhd]/],
@@ -120,10 +140,20 @@ for my $case (@mistakes) {
     my ($sentence) = $said =~ /((?:^.*\n)?^.*\b\Q$directive\E\b.*)$/m;
     like $said, $contains, "$shown - says what" or next;
     cmp_ok length($said), '<', 1200, '- in a few words';
+    unlike $said, qr/top-secret/, '- and no password';
 }
 
 # Sandbox in full is right.
 ($status, $said) = $h->conf(Qonto::Httpd::sample(QontoSandbox => 'On', QontoStagingToken => 'staging-4711'))->check;
 is $status, 0, 'the sandbox with its token' or diag $said;
+
+# A URL is our Redis, a name and a colon are httpd's own provider; neither is asked anything yet.
+for my $store ($with_redis ? ('redis://user:top-secret@redis.example.com/1', 'rediss://redis.example.com', 'redis+unix:///run/redis.sock') : ()) {
+    ($status, $said) = $h->conf(Qonto::Httpd::sample(QontoSessionStore => $store, QontoSessionKey => 'k' x 32))->check;
+    is $status, 0, "$store is right" or diag $said;
+}
+my $with_socache = Qonto::Httpd->new(modules => ['socache_redis']);
+($status, $said) = $with_socache->conf(Qonto::Httpd::sample(QontoSessionStore => 'redis:127.0.0.1:6379'))->check;
+is $status, 0, 'redis:host:port is the socache provider' or diag $said;
 
 done_testing;

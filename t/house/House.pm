@@ -60,7 +60,7 @@ sub includes
 }
 
 # Rooms of several files, told by how their names begin.
-my @wide_rooms = qw(qo_conf qo_http qo_session qo_store_lmdb mod_qo_flow);
+my @wide_rooms = qw(qo_conf qo_http qo_session qo_store_lmdb qo_wire qo_redis qo_store_redis mod_qo_flow);
 
 sub room
 {

@@ -14,7 +14,7 @@ my @exported = map { /\A\S+ \S (\S+)/ ? $1 : () } qx(nm -D --defined-only $modul
 is_deeply(\@exported, ['qonto_oauth_module'], 'one exported symbol');
 
 my @needed = map { /NEEDED\s+(\S+)\.so/ ? $1 : () } qx(objdump -p $module);
-my %known = map { $_ => 1 } qw(libc libcrypto libcurl libjansson liblmdb);
+my %known = map { $_ => 1 } qw(libc libcrypto libcurl libhiredis libjansson liblmdb libssl);
 ok(@needed > 0, 'its libraries can be read');
 none([grep { !$known{$_} } @needed], 'no unexpected library');
 

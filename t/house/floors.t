@@ -12,7 +12,7 @@ my @floors = (
     [qw(qo_limits qo_error)],
     [qw(qo_pack qo_crypto qo_url qo_cookie qo_header qo_json)],
     [qw(qo_seal qo_secret qo_keyfile qo_token qo_session qo_lease qo_pending qo_conf qo_page)],
-    [qw(qo_http qo_store qo_store_lmdb)],
+    [qw(qo_http qo_store qo_store_lmdb qo_wire qo_redis qo_store_redis)],
     [qw(qo_qonto qo_gate)],
     [qw(mod_qo_config mod_qo_secret mod_qo_log mod_qo_process mod_qo_socache mod_qo_store_socache
         mod_qo_memo mod_qo_ctx mod_qo_headers mod_qo_reply mod_qo_login

@@ -33,7 +33,7 @@ $backend->clear;
 my @answers = finish($dying, begin($dying, 10));
 $q->set(delay => 0);
 is_new $rig, $dying, 'the old token ends: all wait for the new one', @answers;
-is_deeply [asked_for($rig)], [$spent], 'one call';
+is_tokens [asked_for($rig)], [$spent], 'one call';
 is_in $rig, $dying, 'later';
 
 # --- the old token is good for long enough ---
@@ -61,7 +61,7 @@ is statuses(finish($due, $page)), '200 x 1', 'and a page of four parts';
 my ($parts) = map { $_->{seconds} } served($rig, '/parts.shtml');
 ok $parts < 1 + slow(0.9), 'which waits once, not for each part' or diag $parts;
 $q->set(delay => 0);
-is_deeply [asked_for($rig)], [$spent], 'one call for all of them';
+is_tokens [asked_for($rig)], [$spent], 'one call for all of them';
 renewed($rig, $due);
 my %seen = seen_tokens($rig)->%*;
 is $seen{$old}, 28, 'the others had the old token';

@@ -408,6 +408,16 @@ static void check_words(void)
     tap_ok(said != NULL && strstr(said, "32") != NULL && strstr(said, "notlong") == NULL,
            "a short key with 32, and without the key");
     conf = sample();
+    conf.store = "redis://user:hushhush@redis.example.com";
+    said = settle(&conf);
+    tap_ok(sentence(said) && strstr(said, "QontoSessionKey") != NULL &&
+               strstr(said, "hushhush") == NULL,
+           "a store of several hosts with QontoSessionKey, and without its password");
+    conf = sample();
+    conf.store = "redis://user:hushhush@redis.example.com";
+    conf.session_key = LONG_KEY "shared";
+    tap_is(settle(&conf), NULL, "with a key it is right");
+    conf = sample();
     conf.staging_token = "stagingsecret";
     said = settle(&conf);
     tap_ok(said != NULL && strstr(said, "stagingsecret") == NULL &&

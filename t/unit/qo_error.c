@@ -55,6 +55,20 @@ static bool printable(const char *text)
     return true;
 }
 
+static void check_numbers(void)
+{
+    bool same = true;
+
+    for (int status = 1; status < QO_STATUS_COUNT; status++) {
+        int number = qo_error_info((qo_status_t)status)->number;
+
+        same = same && qo_error_by_number(number) == (qo_status_t)status;
+    }
+    tap_ok(same, "every status is found by its number");
+    tap_int(qo_error_by_number(0), QO_E_INTERNAL, "none by zero");
+    tap_int(qo_error_by_number(9999), QO_E_INTERNAL, "nor by a number of a later version");
+}
+
 static void check_table(void)
 {
     for (size_t i = 0; i < KNOWN; i++) {
@@ -136,6 +150,7 @@ int main(void)
 {
     tap_int(KNOWN, QO_STATUS_COUNT - 1, "this test knows every status");
     check_table();
+    check_numbers();
     check_outside();
     check_detail();
     check_cleaning();

@@ -227,6 +227,12 @@ static void check_second_secret(void)
     check_pair(form, "client_secret=new");
     check_pair(form, "code=c");
     tap_ok(server_next(&server) == NULL, "two requests");
+    err.detail[0] = '\0';
+    tap_int(qo_qonto_exchange(&token, pool, &conf, &pending, "c", NOW, &err), QO_OK,
+            "and works again");
+    check_pair(body_of(server_next(&server)), "client_secret=new");
+    tap_ok(server_next(&server) == NULL && err.detail[0] == '\0',
+           "without the first, which Qonto would count as a refusal");
 
     conf.next_secret = "wrong";
     tap_int(qo_qonto_exchange(&token, pool, &conf, &pending, "c", NOW, &err),
@@ -240,6 +246,7 @@ static void check_second_secret(void)
             QO_E_CLIENT_REFUSED, "one wrong secret");
     tap_ok(server_next(&server) && !server_next(&server), "tried once");
 
+    conf = configured();
     conf.client_secret = "new";
     conf.next_secret = "other";
     err.detail[0] = '\0';
@@ -293,7 +300,7 @@ static const struct {
     {"notoken", QO_E_BAD_ANSWER, "", 0,
      "HTTP/1.1 200 OK\r\nContent-Type: "
      "application/json\r\n\r\n{\"token_type\":\"bearer\"}"},
-    {"scope", QO_E_GRANT_REJECTED, "invalid_scope", 0,
+    {"scope", QO_E_REQUEST_REFUSED, "invalid_scope", 0,
      "HTTP/1.1 400 B\r\nContent-Type: "
      "application/json\r\n\r\n{\"error\":\"invalid_scope\"}"},
     {"cut", QO_E_UNREACHABLE, "", 0,

@@ -100,15 +100,686 @@ static void test_port(const redis_t *r)
     apr_pool_destroy(p);
 }
 
+/* ---- words ---- */
+
+static apr_time_t now;
+
+static qo_status_t create(qo_store_t *s, uint32_t n, const char *text, uint32_t idle)
+{
+    qo_hash_t key = store_port_key(n);
+
+    return S->session_create(s, &key, store_port_value(text), now + apr_time_from_sec(9000),
+                             idle, now, NULL);
+}
+
+/* Is it there with this value and version? INTERNAL: with others. */
+static qo_status_t get_at(qo_store_t *s, uint32_t n, const char *text, uint64_t version,
+                          apr_time_t at)
+{
+    store_port_t port = {.provider = S, .store = s, .pool = root, .now = at};
+
+    return store_port_get(&port, n, text, version);
+}
+
+static qo_status_t get(qo_store_t *s, uint32_t n, const char *text, uint64_t version)
+{
+    return get_at(s, n, text, version, now);
+}
+
+static qo_status_t replace(qo_store_t *s, uint32_t n, uint64_t version, const char *text)
+{
+    qo_hash_t key = store_port_key(n);
+
+    return S->session_replace(s, &key, version, store_port_value(text), now, NULL);
+}
+
+static qo_status_t end(qo_store_t *s, uint32_t n)
+{
+    qo_hash_t key = store_port_key(n);
+
+    return S->session_delete(s, &key, QO_STORE_ANY, now, NULL);
+}
+
+static qo_status_t touch_at(qo_store_t *s, uint32_t n, apr_time_t at)
+{
+    qo_hash_t key = store_port_key(n);
+
+    return S->touch(s, &key, at, NULL);
+}
+
+static qo_status_t put(qo_store_t *s, uint32_t n)
+{
+    qo_hash_t key = store_port_key(n);
+
+    return S->pending_put(s, &key, store_port_value("login"), now + apr_time_from_sec(900),
+                          now, NULL);
+}
+
+static qo_status_t take(qo_store_t *s, uint32_t n)
+{
+    qo_hash_t key = store_port_key(n);
+
+    return S->pending_take(s, &key, now, NULL);
+}
+
+static qo_status_t acquire(qo_store_t *s, uint32_t n, qo_lease_t *lease)
+{
+    qo_hash_t key = store_port_key(n);
+
+    return S->lease_acquire(s, &key, lease, apr_time_from_sec(60), now, NULL);
+}
+
+static qo_status_t release(qo_store_t *s, uint32_t n, const qo_lease_t *lease,
+                           qo_status_t why)
+{
+    qo_hash_t key = store_port_key(n);
+
+    return S->lease_release(s, &key, lease, why, apr_time_from_sec(60), NULL);
+}
+
+static const char *url_of(apr_pool_t *p, int port, const char *more)
+{
+    return apr_psprintf(p, "redis://127.0.0.1:%d/%s", port, more);
+}
+
+static bool says(const char *text, const char *words, const char *name)
+{
+    return tap_ok(strstr(text, words) != NULL, "%s: %s", name, text);
+}
+
+static bool took(long since, int least, int most, const char *name)
+{
+    long passed = redis_ms() - since;
+
+    return tap_ok(passed >= least * process_slow() - 2 && passed <= most * process_slow(),
+                  "%s: between %d and %d ms: %ld", name, least * process_slow(),
+                  most * process_slow(), passed);
+}
+
+/* ---- URLs ---- */
+
+static void test_urls(void)
+{
+    static const char *const good[] = {
+        "redis://redis.example.com",
+        "redis://redis.example.com/",
+        "redis://redis.example.com:6380/3",
+        "redis://user:pass@192.0.2.1",
+        "redis://:pass@[2001:db8::1]:6379/0",
+        "redis://us%40er:p%2Fa%3Fs%25s@host",
+        "redis://user:p@ss@host",
+        "redis://host/1?timeout=300ms&pool=4&prefix=shop-1",
+        "rediss://host",
+        "redis+unix:///run/redis/redis.sock",
+        "redis+unix://user:pass@/run/redis.sock?db=2&timeout=1s"};
+    static const struct {
+        const char *url;
+        const char *words;
+    } bad[] = {
+        {"redis:/host", "redis://"},
+        {"rediss:host", "rediss://"},
+        {"redis+unix:/path", "redis+unix://"},
+        {"redis://", "host and port"},
+        {"redis:///1", "host and port"},
+        {"redis://host:0", "host and port"},
+        {"redis://host:99999", "host and port"},
+        {"redis://host:port", "host and port"},
+        {"redis://ho st", "host and port"},
+        {"redis://host#x", "host and port"},
+        {"redis://[::1", "host and port"},
+        {"redis://host/one", "\"one\" is no number"},
+        {"redis://host/-1", "is no number"},
+        {"redis://host/65536", "is no number"},
+        {"redis://host/1/2", "is no number"},
+        {"redis://user@host", "no password"},
+        {"redis://user:@host", "no password"},
+        {"redis://user:s3cret%zz@host", "percent-encoded"},
+        {"redis://user:s3cret%00@host", "percent-encoded"},
+        {"redis://user:1/s3cret@host", "%2F"},
+        {"redis://user:1?s3cret@host", "%3F"},
+        {"redis://user:s3cret@host/s3cret", "is no number"},
+        {"redis://host?timeout=0", "10ms and 10s"},
+        {"redis://host?timeout=9ms", "10ms and 10s"},
+        {"redis://host?timeout=11s", "10ms and 10s"},
+        {"redis://host?timeout=soon", "10ms and 10s"},
+        {"redis://host?pool=0", "between 1 and 64"},
+        {"redis://host?pool=65", "between 1 and 64"},
+        {"redis://host?pool=four", "between 1 and 64"},
+        {"redis://host?prefix=", "cannot begin the keys"},
+        {"redis://host?prefix=a*", "cannot begin the keys"},
+        {"redis://host?prefix=a%20b", "cannot begin the keys"},
+        {"redis://host?ca=/ca.pem", "rediss://"},
+        {"rediss://host?ca=ca.pem", "absolute path"},
+        {"rediss://host?ca=/nowhere/ca.pem", "/nowhere/ca.pem"},
+        {"redis://host?db=1", "redis://host/1"},
+        {"redis://host?retries=3", "\"retries\" is unknown"},
+        {"redis://host?pool=1&pool=2", "twice"},
+        {"redis://host?pool=%zz", "cannot be read"},
+        {"redis+unix://", "absolute path"},
+        {"redis+unix:///", "absolute path"},
+        {"redis+unix://run/redis.sock", "absolute path"},
+        {"redis+unix://user:s3cret/run/redis.sock", "absolute path"},
+        {"redis+unix:///run/redis.sock?db=x", "is no number"},
+        {"redis+unix:///0123456789012345678901234567890123456789012345678901234567890123"
+         "456789012345678901234567890123456789012345678",
+         "at most"},
+    };
+    const char *mistake;
+
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        mistake = qo_store_redis_check(root, good[i]);
+        tap_is(mistake, NULL, good[i]);
+        tap_ok(qo_store_redis_is(good[i]), "is ours");
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        mistake = qo_store_redis_check(root, bad[i].url);
+        tap_ok(mistake != NULL && strstr(mistake, bad[i].words) != NULL, "%s: %s",
+               bad[i].url, mistake != NULL ? mistake : "no mistake");
+        tap_ok(mistake == NULL || strstr(bad[i].url, "s3cret@host/s3cret") != NULL ||
+                   strstr(mistake, "s3cret") == NULL,
+               "- without the password");
+        tap_ok(qo_store_redis_is(bad[i].url), "- is ours");
+    }
+    tap_ok(!qo_store_redis_is("redis:host:6379"), "httpd's own syntax is not");
+    tap_ok(!qo_store_redis_is("lmdb"), "nor is lmdb");
+}
+
+/* ---- answers that are lost ---- */
+
+typedef struct {
+    qo_store_t *s;
+    redis_relay_t relay;
+    uint32_t n; /* the next session */
+} lossy_t;
+
+static void lose(lossy_t *l, redis_trick_t trick, int skip)
+{
+    redis_play(&l->relay, trick, skip, 1);
+}
+
+/* Each is done, and once, though nobody was told. */
+static void test_lost_with(lossy_t *l, redis_trick_t trick, const char *name)
+{
+    uint32_t n = l->n++;
+    qo_lease_t lease = store_port_wish(1), other = store_port_wish(1);
+    bool taken = false;
+    store_port_t port = {.provider = S, .store = l->s, .pool = root, .now = now};
+
+    lose(l, trick, 0);
+    tap_int(create(l->s, n, "v", 0), QO_OK, name);
+    tap_int(create(l->s, n, "v", 0), QO_E_CONFLICT, "created once");
+    lose(l, trick, 0);
+    tap_int(create(l->s, n, "v", 0), QO_E_CONFLICT, "another creates nothing");
+    lose(l, trick, 0);
+    tap_int(replace(l->s, n, 1, "w"), QO_OK, "replaced");
+    tap_int(get(l->s, n, "w", 2), QO_OK, "once");
+    lose(l, trick, 0);
+    tap_int(replace(l->s, n, 1, "w"), QO_E_CONFLICT, "an old version replaces nothing");
+    lose(l, trick, 0);
+    tap_int(get(l->s, n, "w", 2), trick == REDIS_SWALLOW ? QO_E_STORE_UNAVAILABLE : QO_OK,
+            "read");
+    redis_sleep(trick == REDIS_SWALLOW ? 300 : 0);
+    lose(l, trick, 0);
+    tap_int(touch_at(l->s, n, now), trick == REDIS_SWALLOW ? QO_E_STORE_UNAVAILABLE : QO_OK,
+            "touched");
+    redis_sleep(trick == REDIS_SWALLOW ? 300 : 0);
+    lose(l, trick, 1);
+    tap_int(acquire(l->s, n, &lease), QO_OK, "leased");
+    tap_int(acquire(l->s, n, &other), QO_E_CONFLICT, "held");
+    tap_ok(qo_lease_same(&lease, &other), "by who asked");
+    lose(l, trick, 1);
+    tap_int(release(l->s, n, &lease, QO_E_BUSY), QO_OK, "failed");
+    other = store_port_wish(1);
+    tap_int(acquire(l->s, n, &other), QO_E_CONFLICT, "as all can see");
+    tap_int(other.failures, 1, "once");
+    lose(l, trick, 1);
+    tap_int(release(l->s, n, &lease, QO_OK), QO_OK, "given back");
+    lose(l, trick, 0);
+    tap_int(end(l->s, n), QO_OK, "ended");
+    tap_int(get(l->s, n, "w", 2), QO_E_NOT_FOUND, "it is");
+    tap_int(end(l->s, n), QO_E_NOT_FOUND, "once");
+    tap_int(put(l->s, n), QO_OK, "a login");
+    lose(l, trick, 0);
+    tap_int(take(l->s, n), QO_OK, "taken");
+    tap_int(take(l->s, n), QO_E_CONFLICT, "once");
+    lose(l, trick, 0);
+    tap_int(take(l->s, n), QO_E_CONFLICT, "nor by who lost the answer");
+    tap_int(store_port_login(&port, n, &taken), QO_OK, "it is read");
+    tap_ok(taken, "as taken");
+}
+
+static void test_lost(const redis_t *r)
+{
+    apr_pool_t *p = new_pool();
+    lossy_t l = {.relay = redis_relay(r), .n = 5000};
+
+    l.s =
+        open_as(p,
+                url_of(p, l.relay.port,
+                       apr_psprintf(p, "?prefix=lossy&timeout=%dms", 150 * process_slow())),
+                0, 0);
+    test_lost_with(&l, REDIS_PASS, "all is well");
+    test_lost_with(&l, REDIS_LOSE, "answers are lost");
+    test_lost_with(&l, REDIS_HALF, "answers break off");
+    test_lost_with(&l, REDIS_REFUSE, "questions are lost");
+    test_lost_with(&l, REDIS_SWALLOW, "answers do not come");
+    redis_relay_end(&l.relay);
+    apr_pool_destroy(p);
+}
+
+/* ---- memory ---- */
+
+static void test_full(void)
+{
+    apr_pool_t *p = new_pool();
+    redis_t *full = redis_new(root, "");
+    qo_store_t *s = open_as(p, url_of(p, full->port, ""), 0, 0);
+    qo_hash_t key = store_port_key(2);
+    qo_err_t err = {.detail = ""};
+    qo_lease_t lease = store_port_wish(1);
+
+    tap_int(create(s, 1, "v", 500), QO_OK, "a session while there is memory");
+    tap_int(create(s, 3, "v", 500), QO_OK, "another");
+    tap_int(put(s, 1), QO_OK, "a login");
+    (void)redis_say(full, "CONFIG SET maxmemory 100kb");
+    tap_int(S->session_create(s, &key, store_port_value("v"), now + apr_time_from_sec(9000),
+                              0, now, &err),
+            QO_E_STORE_FULL, "no new one when it is full");
+    says(err.detail, "no memory left", "and why");
+    tap_int(put(s, 2), QO_E_STORE_UNAVAILABLE, "no new login");
+    tap_int(get(s, 1, "v", 1), QO_OK, "who is in is in");
+    tap_int(touch_at(s, 1, now), QO_OK, "is touched");
+    tap_int(acquire(s, 1, &lease), QO_OK, "leased");
+    tap_int(replace(s, 1, 1, "a far longer value than that which it had before"), QO_OK,
+            "replaced");
+    tap_int(release(s, 1, &lease, QO_OK), QO_OK, "given back");
+    tap_int(get(s, 1, "a far longer value than that which it had before", 2), QO_OK,
+            "and read");
+    tap_int(end(s, 1), QO_OK, "and ended");
+    tap_int(get(s, 1, "v", 2), QO_E_NOT_FOUND, "for good");
+    (void)redis_say(full, "CONFIG SET maxmemory 0");
+    tap_int(create(s, 2, "v", 0), QO_OK, "there is memory again");
+    redis_end(full);
+    apr_pool_destroy(p);
+}
+
+/* ---- users ---- */
+
+/* The line of DIRECTIVES.md that admins are to paste, for this password. */
+static const char *documented_rule(apr_pool_t *p)
+{
+    static char text[65536];
+    const char *top = getenv("QO_TOP_SRCDIR");
+    FILE *file = fopen(
+        apr_pstrcat(p, top != NULL ? top : "..", "/mod_qonto_oauth/DIRECTIVES.md", NULL),
+        "r");
+    char *rule, *end_of;
+
+    if (file == NULL) {
+        redis_bail("DIRECTIVES.md is not there");
+    }
+    text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+    (void)fclose(file);
+    rule = strstr(text, "    user qonto on >");
+    end_of = rule != NULL ? strchr(rule, '\n') : NULL;
+    if (end_of == NULL) {
+        redis_bail("DIRECTIVES.md has no ACL rule");
+    }
+    *end_of = '\0';
+    return rule + 4;
+}
+
+static void test_user(void)
+{
+    apr_pool_t *p = new_pool();
+    const char *rule = documented_rule(p);
+    char password[64] = "";
+    redis_t *guarded;
+    qo_store_t *s;
+    qo_store_status_t status;
+    qo_store_cursor_t cursor = {.done = false};
+    qo_lease_t lease = store_port_wish(1);
+    store_port_crowd_t crowd = {.visits = 0};
+    bool more = true;
+
+    if (sscanf(rule, "user qonto on >%63[^ ]", password) != 1) {
+        redis_bail("the ACL rule has no password");
+    }
+    guarded = redis_new(root, apr_psprintf(p, "requirepass admins-word\n%s\n", rule));
+    s = open_as(p,
+                apr_psprintf(p, "redis://qonto:%s@127.0.0.1:%d/1", password, guarded->port),
+                10, 3);
+    crowd.port = &(store_port_t){.now = now};
+    tap_int(create(s, 1, "0", 500), QO_OK, "the documented user may create");
+    tap_int(get(s, 1, "0", 1), QO_OK, "read");
+    tap_int(touch_at(s, 1, now), QO_OK, "touch");
+    tap_int(acquire(s, 1, &lease), QO_OK, "lease");
+    tap_int(replace(s, 1, 1, "w"), QO_OK, "replace");
+    tap_int(release(s, 1, &lease, QO_OK), QO_OK, "give back");
+    for (uint32_t i = 0; i < 6; i++) {
+        (void)put(s, i);
+    }
+    tap_int(take(s, 5), QO_OK, "begin logins, beyond the limit too, and take them");
+    tap_int(S->session_walk(s, p, &cursor, store_port_visit, &crowd, now, NULL), QO_OK,
+            "walk");
+    tap_int(end(s, 1), QO_OK, "end");
+    tap_int(S->sweep(s, now, 100, &more, NULL), QO_OK, "sweep");
+    tap_int(S->status(s, &status, NULL), QO_OK, "count");
+    tap_ok(status.bytes > 0, "and measure");
+    tap_int(create(open_as(p,
+                           apr_psprintf(p, "redis://qonto:%s@127.0.0.1:%d/1?prefix=other",
+                                        password, guarded->port),
+                           0, 0),
+                   1, "v", 0),
+            QO_E_STORE_UNAVAILABLE, "but nothing under other keys");
+    redis_end(guarded);
+    apr_pool_destroy(p);
+}
+
+/* ---- clocks ---- */
+
+static void test_clocks(qo_store_t *s)
+{
+    apr_time_t ahead = now + apr_time_from_sec(2 * 3600);
+    apr_time_t behind = now - apr_time_from_sec(2 * 3600);
+    qo_store_meta_t meta = {.version = 0};
+    qo_hash_t key = store_port_key(70);
+    qo_bytes_t value;
+
+    tap_int(create(s, 70, "v", 1), QO_OK, "a session that is idle after a second");
+    tap_int(create(s, 71, "v", 1), QO_OK, "another");
+    tap_int(create(s, 72, "v", 600), QO_OK, "and one that is not");
+    tap_int(get_at(s, 72, "v", 1, ahead), QO_OK, "a host two hours ahead finds it");
+    tap_int(get_at(s, 72, "v", 1, behind), QO_OK, "and one two hours behind");
+    redis_sleep(700);
+    tap_int(touch_at(s, 70, behind), QO_OK, "touched by a host behind");
+    redis_sleep(700);
+    tap_int(get_at(s, 70, "v", 1, behind), QO_OK, "it lives on");
+    tap_int(S->session_get(s, root, &key, &value, &meta, ahead, NULL), QO_OK,
+            "for those ahead, too");
+    tap_ok(meta.last_seen <= ahead && meta.last_seen > ahead - apr_time_from_sec(2) &&
+               meta.last_seen <= ahead - apr_time_from_msec(600),
+           "and was seen as long ago as it was, whatever the clock");
+    tap_int(get(s, 71, "v", 1), QO_E_NOT_FOUND, "the other is over");
+    redis_sleep(1100);
+    tap_int(get_at(s, 70, "v", 1, behind), QO_E_NOT_FOUND, "and so is this, for all");
+    tap_int(end(s, 72), QO_OK, "the last one ends");
+}
+
+/* ---- records of others ---- */
+
+static void test_damage(const redis_t *r, qo_store_t *s)
+{
+    char name[44];
+    qo_hash_t key = store_port_key(80);
+    static const char *const values[] = {"\"\"", "x", "\"\\x01\"", "\"\\x02aaaaaaaaaaaa\"",
+                                         "0123456789012345678901234567890123456789"};
+
+    qo_crypto_text(name, key.bytes, QO_HASH_LEN);
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        (void)redis_say(r, "SELECT 7\r\nSET qonto:s:%s %s", name, values[i]);
+        tap_int(get(s, 80, "v", 1), QO_E_NOT_FOUND, "a damaged session is none");
+        tap_int(replace(s, 80, 1, "w"), QO_E_NOT_FOUND, "and not replaced");
+        tap_int(touch_at(s, 80, now), QO_E_NOT_FOUND, "nor touched");
+        (void)redis_say(r, "SELECT 7\r\nSET qonto:p:%s %s", name, values[i]);
+        tap_ok(take(s, 80) != QO_OK, "a damaged login is not taken");
+    }
+    (void)redis_say(r, "SELECT 7\r\nDEL qonto:s:%s\r\nRPUSH qonto:s:%s a b", name, name);
+    tap_int(get(s, 80, "v", 1), QO_E_STORE_UNAVAILABLE, "a key that is something else");
+    (void)redis_say(r, "SELECT 7\r\nDEL qonto:s:%s\r\nSET qonto:s:short x", name);
+    (void)redis_say(r, "SELECT 7\r\nSET other:s:%s x", name);
+    tap_int(create(s, 81, "1", 0), QO_OK, "sessions among them");
+    {
+        store_port_t port = {.provider = S, .store = s, .pool = root, .now = now};
+        store_port_crowd_t crowd;
+
+        tap_int(store_port_stroll(&port, &crowd, false), QO_OK, "are walked through");
+        tap_int(crowd.visits, 1, "alone");
+    }
+}
+
+/* ---- servers that come and go ---- */
+
+static void test_hang(void)
+{
+    apr_pool_t *p = new_pool();
+    redis_t *hung = redis_new(root, "");
+    int ms = 200 * process_slow();
+    const char *url = url_of(p, hung->port, apr_psprintf(p, "?timeout=%dms", ms));
+    qo_store_t *s = open_as(p, url, 0, 0);
+    qo_store_t *writer = open_as(p, url, 0, 0);
+    long since;
+
+    tap_int(create(s, 1, "v", 0), QO_OK, "a session");
+    tap_int(create(s, 2, "v", 0), QO_OK, "another");
+    tap_int(replace(writer, 2, 1, "w"), QO_OK, "for two");
+    (void)kill(hung->pid, SIGSTOP);
+    since = redis_ms();
+    tap_int(get(s, 1, "v", 1), QO_E_STORE_UNAVAILABLE, "a server that hangs");
+    took(since, 200, 390, "is waited for as long as was said");
+    since = redis_ms();
+    tap_int(get(s, 1, "v", 1), QO_E_STORE_UNAVAILABLE, "then it is not");
+    took(since, 0, 190, "waited for");
+    since = redis_ms();
+    tap_int(replace(writer, 1, 1, "w"), QO_E_STORE_UNAVAILABLE, "new tokens");
+    took(since, 400, 590, "are worth two");
+    (void)kill(hung->pid, SIGCONT);
+    since = redis_ms();
+    while (get(s, 1, "w", 2) == QO_E_STORE_UNAVAILABLE && redis_ms() - since < 9000) {
+        redis_sleep(5);
+    }
+    took(since, 0, 1000, "it goes on");
+    tap_int(get(s, 1, "w", 2), QO_OK, "and has done what it was told while it hung");
+    redis_end(hung);
+    apr_pool_destroy(p);
+}
+
+static void test_empty(void)
+{
+    apr_pool_t *p = new_pool();
+    redis_t *other = redis_new(root, "");
+    qo_store_t *s = open_as(p, url_of(p, other->port, ""), 0, 0);
+
+    tap_int(create(s, 1, "v", 0), QO_OK, "a session");
+    redis_stop(other);
+    tap_int(get(s, 1, "v", 1), QO_E_STORE_UNAVAILABLE, "a server that is gone");
+    redis_start(other);
+    redis_sleep(300);
+    tap_int(get(s, 1, "v", 1), QO_E_NOT_FOUND, "back and empty: it is over");
+    tap_int(create(s, 2, "v", 0), QO_OK, "others begin, with scripts it does not know");
+    redis_end(other);
+    apr_pool_destroy(p);
+}
+
+static void test_tls(void)
+{
+    apr_pool_t *p = new_pool();
+    redis_t *tls = redis_new_tls(root);
+    const char *url =
+        apr_psprintf(p, "rediss://localhost:%d/1?ca=%s/ca.pem", tls->tls_port, tls->dir);
+    qo_err_t err = {.detail = ""};
+    qo_hash_t key = store_port_key(1);
+    qo_store_t *s;
+
+    tap_is(qo_store_redis_check(p, url), NULL, "the URL is right");
+    s = open_as(p, url, 0, 0);
+    tap_int(create(s, 1, "v", 0), QO_OK, "a session over TLS");
+    tap_int(get(s, 1, "v", 1), QO_OK, "is read");
+    s = open_as(p, apr_psprintf(p, "rediss://localhost:%d/1", tls->tls_port), 0, 0);
+    tap_int(S->touch(s, &key, now, &err), QO_E_STORE_UNAVAILABLE,
+            "not from a server that nobody vouches for");
+    says(err.detail, "certificate is refused", "and why");
+    redis_end(tls);
+    apr_pool_destroy(p);
+}
+
+/* ---- the start ---- */
+
+static int open_files(void)
+{
+    int count = 0;
+
+    for (int fd = 0; fd < 256; fd++) {
+        count += fcntl(fd, F_GETFD) >= 0;
+    }
+    return count;
+}
+
+static const char *found_at_start(const char *url, qo_status_t expected)
+{
+    static qo_err_t err;
+    apr_pool_t *p = new_pool();
+    qo_store_setup_t setup = {.argument = url, .dir = "/nowhere", .uid = -1, .gid = -1};
+    qo_store_t *store = NULL;
+    int before = open_files();
+
+    err.detail[0] = '\0';
+    tap_int(S->prepare(&store, p, &setup, &err), expected, url);
+    tap_int(open_files(), before, "nothing stays open");
+    tap_ok(waitpid(-1, NULL, WNOHANG) <= 0, "and nobody stays behind");
+    apr_pool_destroy(p);
+    return err.detail;
+}
+
+static void test_start(void)
+{
+    redis_t *fine = redis_new(root, "");
+    redis_t *guarded = redis_new(root, "requirepass s3cret\n"
+                                       "user few on >word ~qonto:* +@all -info\n"
+                                       "user less on >word ~qonto:* +get\n"
+                                       "user blind on >word ~other:* +@all\n");
+    redis_t *hung = redis_new(root, "");
+    const char *said;
+    long since;
+
+    tap_is(found_at_start(url_of(root, fine->port, ""), QO_OK), "", "all is well");
+    (void)redis_say(fine, "CONFIG SET maxmemory-policy allkeys-lru");
+    says(found_at_start(url_of(root, fine->port, ""), QO_OK),
+         "noeviction (it is allkeys-lru)", "one that throws sessions away");
+    says(found_at_start(url_of(root, redis_free_port(), ""), QO_OK), "refused",
+         "one that is not there");
+    says(found_at_start(url_of(root, guarded->port, ""), QO_OK), "wants a password",
+         "one that wants a password");
+    said = found_at_start(
+        apr_psprintf(root, "redis://few:wr0ng@127.0.0.1:%d", guarded->port), QO_OK);
+    says(said, "refuses the user or the password", "one that refuses it");
+    tap_ok(strstr(said, "wr0ng") == NULL, "which is not told");
+    says(found_at_start(apr_psprintf(root, "redis://few:word@127.0.0.1:%d", guarded->port),
+                        QO_OK),
+         "cannot be told", "one that does not tell its policy");
+    says(found_at_start(apr_psprintf(root, "redis://less:word@127.0.0.1:%d", guarded->port),
+                        QO_OK),
+         "may not do what is needed", "a user who may not run scripts");
+    says(found_at_start(
+             apr_psprintf(root, "redis://blind:word@127.0.0.1:%d", guarded->port), QO_OK),
+         "may not do what is needed", "a user of other keys");
+    (void)kill(hung->pid, SIGSTOP);
+    since = redis_ms();
+    says(found_at_start(url_of(root, hung->port, "?timeout=200ms"), QO_OK),
+         "no answer in time", "one that hangs");
+    tap_ok(redis_ms() - since < 1500 * process_slow(), "holds up nobody");
+    (void)kill(hung->pid, SIGCONT);
+    says(found_at_start("redis://host/x", QO_E_STORE_UNAVAILABLE), "is no number",
+         "a mistake that nobody looked for");
+    redis_end(fine);
+    redis_end(guarded);
+    redis_end(hung);
+}
+
+/* ---- processes that are killed ---- */
+
+#define KILLS 200
+
+typedef struct {
+    atomic_uint begun;
+    atomic_uint created;  /* the last that was created, */
+    atomic_uint replaced; /* and the last that was replaced */
+} progress_t;
+
+static void write_for_ever(const char *url, progress_t *progress)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_as(p, url, 0, 0);
+
+    for (;;) {
+        uint32_t n = atomic_fetch_add(&progress->begun, 1) + 1;
+        qo_lease_t lease = store_port_wish(1);
+
+        if (create(s, n, "v", 0) != QO_OK) {
+            _exit(1);
+        }
+        atomic_store(&progress->created, n);
+        if (acquire(s, n, &lease) != QO_OK || replace(s, n, 1, "w") != QO_OK) {
+            _exit(1);
+        }
+        atomic_store(&progress->replaced, n);
+        (void)release(s, n, &lease, QO_OK);
+        (void)put(s, n);
+    }
+}
+
+static void test_kills(const redis_t *r)
+{
+    apr_pool_t *p = new_pool();
+    const char *url = apr_psprintf(p, "redis+unix://%s?db=8&timeout=5s", r->socket);
+    qo_store_t *s = open_as(p, url, 0, 0);
+    progress_t *progress = process_shared(sizeof(*progress));
+    int died = 0, lost = 0, stuck = 0;
+
+    for (int i = 0; i < KILLS; i++) {
+        pid_t child;
+        uint32_t n, before = atomic_load(&progress->replaced);
+        qo_lease_t lease = store_port_wish(2);
+
+        fflush(stdout);
+        child = fork();
+        if (child == 0) {
+            write_for_ever(url, progress);
+        }
+        (void)usleep((useconds_t)(1000 + i * 37 % 4000));
+        (void)kill(child, SIGKILL);
+        died += process_wait(child) != -1;
+        n = atomic_load(&progress->replaced);
+        lost += n != 0 && get(s, n, "w", 2) != QO_OK;
+        stuck += n != before && acquire(s, n, &lease) != QO_OK;
+        n = atomic_load(&progress->created);
+        lost += n != 0 && get(s, n, "v", 1) != QO_OK && get(s, n, "w", 2) != QO_OK;
+    }
+    tap_int(died, 0, "writers live until they are killed");
+    tap_ok(atomic_load(&progress->replaced) > KILLS / 10, "and have written: %u sessions",
+           atomic_load(&progress->replaced));
+    tap_int(lost, 0, "nothing that was acknowledged is lost");
+    tap_int(stuck, 0, "no lease is in the way");
+    apr_pool_destroy(p);
+}
+
 int main(void)
 {
     redis_t *r;
 
-    if (apr_initialize() != APR_SUCCESS || apr_pool_create(&root, NULL) != APR_SUCCESS) {
+    if (apr_initialize() != APR_SUCCESS || apr_pool_create(&root, NULL) != APR_SUCCESS ||
+        qo_crypto_init() != QO_OK) {
         abort();
     }
+    now = apr_time_now();
     r = redis_new(root, "");
+    test_urls();
     test_port(r);
+    test_lost(r);
+    test_full();
+    test_user();
+    {
+        qo_store_t *s =
+            open_as(root, apr_psprintf(root, "redis+unix://%s?db=7", r->socket), 0, 0);
+
+        test_clocks(s);
+        test_damage(r, s);
+    }
+    test_hang();
+    test_empty();
+    test_tls();
+    test_start();
+    test_kills(r);
     redis_end(r);
     apr_pool_destroy(root);
     apr_terminate();

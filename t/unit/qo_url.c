@@ -198,6 +198,15 @@ static void check_encode(void)
     tap_is(qo_url_encode(pool, ""), "", "nothing is encoded as nothing");
     tap_is(qo_url_encode(pool, "a b&+%=\xc3\xa9"), "a%20b%26%2B%25%3D%C3%A9",
            "a secret with everything in it");
+    tap_is(qo_url_decode(pool, "a%20b%26%2B+%25%3d%C3%A9"), "a b&++%=\xc3\xa9",
+           "and back, where a plus stays one");
+    tap_is(qo_url_decode(pool, ""), "", "nothing");
+    tap_is(qo_url_decode(pool, "a%2"), NULL, "half a code");
+    tap_is(qo_url_decode(pool, "a%zz"), NULL, "none");
+    tap_is(qo_url_decode(pool, "a%00b"), NULL, "a NUL");
+    tap_is(qo_url_shown(pool, "redis://user:pa@ss@host/1"), "...@host/1",
+           "shown without a password");
+    tap_is(qo_url_shown(pool, "redis://host/1"), "redis://host/1", "whole without one");
 }
 
 static apr_array_header_t *params_of(const char *const *pairs, int count)

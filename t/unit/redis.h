@@ -84,7 +84,8 @@ static inline int redis_connect(const redis_t *r)
 
 /* Says lines as an admin types them, and gives the first bytes of the answer to the last;
  * "" when there is none. */
-static inline const char *redis_say(const redis_t *r, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static inline const char *redis_say(
+    const redis_t *r, const char *format, ...)
 {
     static char answer[65536];
     struct pollfd ready = {.events = POLLIN};
@@ -140,7 +141,6 @@ static inline void redis_start(redis_t *r)
     r->pid = fork();
     if (r->pid == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        (void)chdir(r->dir);
         execlp("redis-server", "redis-server",
                apr_pstrcat(r->p, r->dir, "/redis.conf", NULL), (char *)NULL);
         _exit(127);
@@ -258,8 +258,8 @@ typedef enum {
 } redis_trick_t;
 
 typedef struct {
-    atomic_int trick; /* for answers of more than */
-    atomic_int above; /* so many bytes, */
+    atomic_int trick;
+    atomic_int skip;  /* after so many answers, */
     atomic_int times; /* so often; then PASS */
     atomic_int connections;
 } redis_tricks_t;
@@ -275,11 +275,11 @@ static inline bool redis_relay_send(int fd, const char *data, ssize_t len)
     return len <= 0 || send(fd, data, (size_t)len, MSG_NOSIGNAL) == len;
 }
 
-static inline redis_trick_t redis_relay_trick(redis_tricks_t *tricks, ssize_t got)
+static inline redis_trick_t redis_relay_trick(redis_tricks_t *tricks)
 {
     redis_trick_t trick = (redis_trick_t)atomic_load(&tricks->trick);
 
-    if (trick == REDIS_PASS || got <= atomic_load(&tricks->above)) {
+    if (trick == REDIS_PASS || atomic_fetch_sub(&tricks->skip, 1) > 0) {
         return REDIS_PASS;
     }
     if (atomic_fetch_sub(&tricks->times, 1) <= 1) {
@@ -302,7 +302,7 @@ static inline bool redis_relay_step(int client, int server, redis_tricks_t *tric
     if (ready[0].revents != 0) {
         got = read(client, data, sizeof(data));
         if (got > 0 && atomic_load(&tricks->trick) == REDIS_REFUSE) {
-            return redis_relay_trick(tricks, got) != REDIS_REFUSE &&
+            return redis_relay_trick(tricks) != REDIS_REFUSE &&
                    redis_relay_send(server, data, got);
         }
         return got > 0 && redis_relay_send(server, data, got);
@@ -311,7 +311,7 @@ static inline bool redis_relay_step(int client, int server, redis_tricks_t *tric
     if (got <= 0) {
         return false;
     }
-    trick = redis_relay_trick(tricks, got);
+    trick = redis_relay_trick(tricks);
     if (trick == REDIS_HALF) {
         (void)redis_relay_send(client, data, got / 2);
     }
@@ -370,11 +370,11 @@ static inline redis_relay_t redis_relay(const redis_t *r)
     return relay;
 }
 
-/* From now on, so often, with answers of more than `above` bytes. */
-static inline void redis_play(redis_relay_t *relay, redis_trick_t trick, int times,
-                              int above)
+/* From now on, but for the first `skip` answers, so often. */
+static inline void redis_play(redis_relay_t *relay, redis_trick_t trick, int skip,
+                              int times)
 {
-    atomic_store(&relay->tricks->above, above);
+    atomic_store(&relay->tricks->skip, skip);
     atomic_store(&relay->tricks->times, times);
     atomic_store(&relay->tricks->trick, (int)trick);
 }
