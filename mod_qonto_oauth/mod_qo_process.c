@@ -18,6 +18,7 @@
 #include <mod_watchdog.h>
 #include <unixd.h>
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -35,6 +36,10 @@ typedef struct {
 
 static apr_array_header_t *stores; /* shared_store_t, in pconf */
 static bool has_watchdog;
+
+/* httpd does not wait for the watchdog's thread before a child closes its stores. */
+static pthread_mutex_t sweeping = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic bool closing;
 
 int mod_qo_process_pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
 {
@@ -368,6 +373,16 @@ static apr_status_t stop_http(void *unused)
     return APR_SUCCESS;
 }
 
+/* A sweep that is under way ends after its batch; no other begins. */
+static apr_status_t stop_sweeping(void *unused)
+{
+    (void)unused;
+    closing = true;
+    (void)pthread_mutex_lock(&sweeping); /* cannot fail: not held by this thread */
+    (void)pthread_mutex_unlock(&sweeping);
+    return APR_SUCCESS;
+}
+
 void mod_qo_process_child_init(apr_pool_t *pchild, server_rec *s)
 {
     const shared_store_t *list = (const void *)stores->elts;
@@ -379,6 +394,7 @@ void mod_qo_process_child_init(apr_pool_t *pchild, server_rec *s)
         mod_qo_log_server(APLOG_EMERG, s, MOD_QO_LOG_CONFIG,
                           "OpenSSL or libcurl cannot be used in this process");
     }
+    closing = false;
     apr_pool_cleanup_register(pchild, NULL, stop_http, apr_pool_cleanup_null);
     for (int i = 0; i < stores->nelts; i++) {
         qo_err_t err = {.detail = ""};
@@ -391,6 +407,8 @@ void mod_qo_process_child_init(apr_pool_t *pchild, server_rec *s)
                               list[i].provider->name, err.detail);
         }
     }
+    /* The last to be registered is the first to be called. */
+    apr_pool_cleanup_register(pchild, NULL, stop_sweeping, apr_pool_cleanup_null);
 }
 
 static void sweep_all(const server_rec *s, apr_time_t now, int batches)
@@ -400,7 +418,7 @@ static void sweep_all(const server_rec *s, apr_time_t now, int batches)
     for (int i = 0; i < stores->nelts; i++) {
         bool more = true;
 
-        for (int batch = 0; more && batch < batches; batch++) {
+        for (int batch = 0; more && !closing && batch < batches; batch++) {
             qo_err_t err = {.detail = ""};
 
             if (list[i].provider->sweep(list[i].store, now, QO_SWEEP_BATCH, &more, &err) !=
@@ -417,8 +435,9 @@ static void sweep_all(const server_rec *s, apr_time_t now, int batches)
 static apr_status_t sweep_by_watchdog(int state, void *data, apr_pool_t *p)
 {
     (void)p;
-    if (state == AP_WATCHDOG_STATE_RUNNING) {
+    if (state == AP_WATCHDOG_STATE_RUNNING && pthread_mutex_lock(&sweeping) == 0) {
         sweep_all(data, apr_time_now(), SWEEP_BATCHES);
+        (void)pthread_mutex_unlock(&sweeping); /* held by this thread */
     }
     return APR_SUCCESS;
 }

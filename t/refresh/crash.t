@@ -52,16 +52,16 @@ for my $case (@points) {
     is $victim, undef, "$name: the one in the middle of it is lost";
     is_deeply [grep { $_ eq $pid } $rig->httpd->children], [], "$name: with its process";
     is scalar(grep { $_->status != 200 } @met), 0, "$name: who waited on another process is served"
-        or diag map { $_->story } @met;
+        or diag statuses(@met);
     $served += @met;
     ok $waited < $delay + slow(1.5), "$name: after a moment" or diag $waited;
     my $answer = $visitor->{browser}->get($rig->url('/app/next'));
-    is $answer->status, 200, "$name: the next request is served" or diag $answer->story;
+    is $answer->status, 200, "$name: the next request is served" or diag tale($answer);
     is_deeply [$answer->headers('Set-Cookie')], [], "$name: with the same cookie";
     renewed($rig, $visitor);
-    is_deeply [keys seen_tokens($rig)->%*], [$visitor->{access}], "$name: everybody with the newest token";
+    is_tokens [keys seen_tokens($rig)->%*], [$visitor->{access}], "$name: everybody with the newest token";
     ok works_at_qonto($rig, $visitor->{access}), "$name: which works: the grant lives";
-    is_deeply [asked_for($rig)], [($spent) x $calls{$point}], "$name: the same refresh token, as often as it takes";
+    is_tokens [asked_for($rig)], [($spent) x $calls{$point}], "$name: the same refresh token, as often as it takes";
     push @lived, { $visitor->%*, name => $name, ends => now() + slow(5) } if $round == 1;
     is scalar(wait_until(10, sub { $rig->httpd->children >= 4 })), 1, 'four processes again' if $point eq 'during';
 }
@@ -93,7 +93,7 @@ for my $visitor (@lived) {
     my $spent = $visitor->{refresh};
     $backend->clear;
     is_new $rig, $visitor, "$visitor->{name}: renewed later", $visitor->{browser}->get($rig->url('/app/later'));
-    is +(asked_for($rig))[-1], $spent, 'by the newest refresh token';
+    is_tokens [(asked_for($rig))[-1]], [$spent], 'by the newest refresh token';
 }
 is $q->counters->{token_ok}, scalar @lived, 'Qonto accepted all of them';
 

@@ -49,7 +49,7 @@ sub with_fault ($name) {
 
 sub is_refused ($answer, $name) {
     return subtest $name => sub {
-        is $answer->status, 503, 'not available' or diag $answer->story;
+        is $answer->status, 503, 'not available' or diag tale($answer);
         like $answer->header('Retry-After') // '', qr/^[1-9]\d*$/, 'Retry-After';
         is_deeply [$answer->headers('Set-Cookie')], [], 'the cookie stays';
         like $answer->header('Cache-Control') // '', qr/\bno-store\b/, 'no-store';
@@ -71,7 +71,7 @@ for my $name (@names) {
     cmp_ok $answer->header('Retry-After'), '>=', 2, "$name: as long as Qonto says" if $name =~ /Retry-After/;
     is_refused $visitor->{browser}->fetch($rig->url('/app/x')), "$name: for scripts, too" if $kind{$name}[0] =~ /^(?:500|html)$/;
     is statuses(burst($rig, $visitor, 6)), '503 x 6', "$name: and those behind it";
-    is_deeply [asked_for($rig)], [$visitor->{refresh}], "$name: one call for all of them";
+    is_tokens [asked_for($rig)], [$visitor->{refresh}], "$name: one call for all of them";
     is $backend->count, 0, "$name: the backend saw nothing";
     is $q->counters->{elsewhere}, 0, "$name: no redirect is followed";
 }
@@ -86,7 +86,7 @@ for my $name (@names) {
     $q->reset;
     $backend->clear;
     is_new $rig, $visitor, "$name: healed", burst($rig, $visitor, 3);
-    is_deeply [asked_for($rig)], [$spent], "$name: by the same refresh token, in its grace";
+    is_tokens [asked_for($rig)], [$spent], "$name: by the same refresh token, in its grace";
 }
 
 # --- the token is good ---
@@ -98,12 +98,12 @@ for my $name (@names) {
     with_fault($name);
     my $answer = $visitor->{browser}->get($rig->url('/app/x'));
     $failed{$name} = now();
-    is $answer->status, 200, "$name, the old token is good: served" or diag $answer->story;
+    is $answer->status, 200, "$name, the old token is good: served" or diag tale($answer);
     my ($began) = now();
     is statuses(burst($rig, $visitor, 5)), '200 x 5', "$name: those behind it, too";
     ok now() - $began < slow(0.8), "$name: at once" or diag now() - $began;
-    is_deeply seen_tokens($rig), { $visitor->{access} => 6 }, "$name: with the old token";
-    is_deeply [asked_for($rig)], [$visitor->{refresh}], "$name: one call for all of them";
+    is_tokens seen_tokens($rig), { $visitor->{access} => 6 }, "$name: with the old token";
+    is_tokens [asked_for($rig)], [$visitor->{refresh}], "$name: one call for all of them";
 }
 $q->fault(refresh => 'none');
 nap($failed{'429, Retry-After'} + 2.05 - now());
@@ -113,7 +113,7 @@ for my $name (@names) {
     $q->reset;
     $backend->clear;
     is_new $rig, $visitor, "$name: healed", $visitor->{browser}->get($rig->url('/app/x'));
-    is_deeply [asked_for($rig)], [$spent], "$name: by the same refresh token";
+    is_tokens [asked_for($rig)], [$spent], "$name: by the same refresh token";
 }
 
 like join("\n", log_lines($rig->httpd->error_log)), qr/\[qonto_oauth:warn\]/, 'the log warns';

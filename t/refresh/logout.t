@@ -22,7 +22,8 @@ sub is_out ($visitor, $name) {
         is $nobody->get($rig->url('/app/x'), @copy)->status, 302, 'the cookie opens no page';
         is $nobody->fetch($rig->url('/app/x'), @copy)->status, 401, 'and no script gets in';
         is $nobody->get($rig->url('/pass/x'), @copy)->status, 200, 'on `pass` pages';
-        is_deeply seen_tokens($rig), { '-' => 1 }, 'nobody is there';
+        # Who was let in before the log-out may reach the backend only now.
+        is_tokens seen_tokens($rig, qr{^/pass/}), { '-' => 1 }, 'nobody is there';
         is calls($rig), $before, 'nobody asks Qonto for tokens';
     };
 }
@@ -64,7 +65,7 @@ for my $fault ('500', 'hang') {
     $q->reset->fault(revoke => $fault, times => 1, seconds => 1);
     race($visitor, slow(0.2), slow(1), "revocation meets '$fault'");
     cmp_ok $q->counters->{revoke}, '>=', 2, 'the new tokens are revoked by who got them';
-    isnt $q->last('revoke')->{params}{token}, $visitor->{refresh}, 'by their own name';
+    ok $q->last('revoke')->{params}{token} ne $visitor->{refresh}, 'by their own name';
     all_dead "revocation meets '$fault'";
 }
 
@@ -94,7 +95,7 @@ expire($ended);
 $q->reset;
 like sign_out($ended)->status, qr/^(?:200|30[23])$/, 'signed out with a dead access token';
 is calls($rig), 0, 'no refresh for it';
-is $q->last('revoke')->{params}{token}, $ended->{refresh}, 'Qonto is told';
+is_tokens [$q->last('revoke')->{params}{token}], [$ended->{refresh}], 'Qonto is told';
 is_out $ended, 'afterwards';
 
 is_sound $rig, $slow, $ended;

@@ -51,7 +51,7 @@ for my $fault (qw(invalid_grant revoked)) {
     is calls($rig), 3, 'one call for all of them';
     is $backend->count, 0, 'the backend saw none of this';
     is $pass->{browser}->get($rig->url('/pass/x'))->status, 200, "$fault: a `pass` page";
-    is_deeply seen_tokens($rig), { '-' => 1 }, 'is served as to a stranger';
+    is_tokens seen_tokens($rig), { '-' => 1 }, 'is served as to a stranger';
     $q->fault(refresh => 'none');
     is_gone $_, $fault for $page, $script, $many, $pass;
     my @told = grep {/\bended\b/} log_lines($rig->httpd->error_log);
@@ -72,8 +72,8 @@ for my $case ([invalid_client => $due[0]], [unauthorized_client => $due[1]]) {
     $q->reset->fault(refresh => $fault);
     $backend->clear;
     my $answer = $good->{browser}->get($rig->url('/app/good'));
-    is $answer->status, 200, "$fault, the old token is good: served" or diag $answer->story;
-    is_deeply seen_tokens($rig), { $good->{access} => 1 }, 'with the old token';
+    is $answer->status, 200, "$fault, the old token is good: served" or diag tale($answer);
+    is_tokens seen_tokens($rig), { $good->{access} => 1 }, 'with the old token';
     is calls($rig), 1, 'one call';
     ok scalar(grep {/\[qonto_oauth:error\].*\bQO\d{4}\b.*client/i} split /\n/, $rig->httpd->error_log),
         "$fault: the log has an alarm, at level error";
@@ -82,7 +82,7 @@ for my $case ([invalid_client => $due[0]], [unauthorized_client => $due[1]]) {
 $q->reset->set(client_secret => 'somebody changed it');
 my $answer = $kept->{browser}->get($rig->url('/app/x'));
 like $answer->status, qr/^50[03]$/, 'a wrong secret, the token is dead: no page';
-is +(reference_of($answer))[0], 'QO0031', 'and its number' or diag $answer->story;
+is +(reference_of($answer))[0], 'QO0031', 'and its number' or diag tale($answer);
 is_deeply [$answer->headers('Set-Cookie')], [], 'the cookie stays';
 like $answer->header('Cache-Control') // '', qr/no-store/, 'no-store';
 is $q->counters->{token_invalid_client}, 1, 'one call';
@@ -101,7 +101,7 @@ $q->reset->set(client_secret => 'the-next-secret');
 $rig->httpd->clear_log;
 is $two->{browser}->get($rig->url('/app/x', 'two_port'))->status, 200, 'the second secret is tried';
 is_deeply [map { $_->{client_secret} } $q->refreshes], ['qonto-secret', 'the-next-secret'], 'once, after the first';
-is_deeply [asked_for($rig)], [($two->{refresh}) x 2], 'with the same refresh token';
+is_tokens [asked_for($rig)], [($two->{refresh}) x 2], 'with the same refresh token';
 like join("\n", log_lines($rig->httpd->error_log)), qr/second|next/i, 'the log says which works';
 $q->reset->set(client_secret => 'neither of them');
 like $both_wrong->{browser}->get($rig->url('/app/x', 'two_port'))->status, qr/^50[03]$/, 'both are wrong';

@@ -34,9 +34,9 @@ is calls($rig), 1, 'one of them has called';
 my @waiting = map { my $one = $_; map { [$one, $one->{browser}->begin(GET => $rig->url('/app/waiting'))] } 1 .. 4 } @visitors;
 my @met     = map { $_->[0]{browser}->finish($_->[1]) } @waiting;
 my $waited  = now() - $began;
-is statuses(@met), '200 x 8', 'who waits is served when the lease has ended' or diag map { $_->story } @met;
+is statuses(@met), '200 x 8', 'who waits is served when the lease has ended' or diag statuses(@met);
 ok $waited > $lease - 0.5 && $waited < $lease + slow(1.5), "and that is after $lease s" or diag $waited;
-is_deeply [sort(asked_for($rig))], [sort $stopped[0]{spent}, ($stopped[1]{spent}) x 2], 'by the same refresh tokens';
+is_tokens [sort(asked_for($rig))], [sort $stopped[0]{spent}, ($stopped[1]{spent}) x 2], 'by the same refresh tokens';
 my $seen = seen_tokens($rig);
 is_deeply [sort values $seen->%*], [4, 4], 'a token for each session';
 is scalar(grep { !works_at_qonto($rig, $_) } keys $seen->%*), 0, 'that works';
@@ -53,10 +53,10 @@ my @theirs = map { token_now($_) } @visitors;
 kill CONT => $_->{pid} for @stopped;
 $backend->clear;
 my @late = map { $_->{visitor}{browser}->finish($_->{flight}) } @stopped;
-is statuses(@late), '200 x 2', 'the stopped requests are served' or diag map { $_->story } @late;
+is statuses(@late), '200 x 2', 'the stopped requests are served' or diag statuses(@late);
 is calls($rig), 4, 'one of them called late, in the grace';
-is_deeply seen_tokens($rig), { map { $_ => 1 } @theirs }, 'with what the others have got';
-is_deeply [map { token_now($_) } @visitors], \@theirs, 'and the sessions are as the others left them';
+is_tokens seen_tokens($rig), { map { $_ => 1 } @theirs }, 'with what the others have got';
+is_tokens [map { token_now($_) } @visitors], \@theirs, 'and the sessions are as the others left them';
 
 # --- when the grace is over, that was not the reuse of a spent token ---
 

@@ -53,7 +53,7 @@ sub shares ($visitor, $name, $want, $act) {
     $q->reset;
     $backend->clear;
     $act->();
-    is_deeply [asked_for($rig)], [$spent], "$name: one call";
+    is_tokens [asked_for($rig)], [$spent], "$name: one call";
     renewed($rig, $visitor);
     is_deeply tokens_by_path($visitor), $want, "$name: the new token, where one belongs";
     is_in $rig, $visitor, "$name: later";

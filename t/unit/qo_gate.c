@@ -71,6 +71,64 @@ static void check_decide(void)
     tap_int(cases, 320, "the whole gate");
 }
 
+/* ---- what must never be ---- */
+
+static bool one_of(qo_action_t action, unsigned actions)
+{
+    return (1U << (unsigned)action & actions) != 0;
+}
+
+/* Actions that treat somebody as a stranger. */
+#define TO_STRANGERS                                                                       \
+    (1U << QO_ACTION_ANONYMOUS | 1U << QO_ACTION_LOGIN | 1U << QO_ACTION_MOVE |            \
+     1U << QO_ACTION_PAGE | 1U << QO_ACTION_DENY)
+
+typedef struct {
+    bool doubted;  /* a store that cannot say is read as "signed out" */
+    bool insulted; /* who is signed in, be it with a dead token, is taken for a stranger */
+    bool admitted; /* a stranger, or a dead token, gets through as somebody */
+    bool endless;  /* a refresh follows a refresh */
+    bool hasty;    /* a good token with time left is renewed, or one is not tried at all */
+} harm_t;
+
+static void add_harm(harm_t *harm, const qo_facts_t *f, qo_action_t action)
+{
+    bool signed_in = f->session >= QO_SESSION_STALE;
+    bool renewable = f->session == QO_SESSION_STALE || f->session == QO_SESSION_DUE;
+
+    harm->doubted |= f->store_failed && action != QO_ACTION_UNAVAILABLE;
+    harm->insulted |= signed_in && one_of(action, TO_STRANGERS);
+    harm->admitted |= action == QO_ACTION_PASS && f->session < QO_SESSION_DUE;
+    harm->endless |= action == QO_ACTION_REFRESH && f->refresh_tried;
+    harm->hasty |=
+        !f->store_failed && !f->refresh_tried && renewable != (action == QO_ACTION_REFRESH);
+}
+
+static void check_never(void)
+{
+    harm_t harm = {0};
+
+    for (unsigned bits = 0; bits < 16; bits++) {
+        for (int session = QO_SESSION_NONE; session <= QO_SESSION_LIVE; session++) {
+            for (int policy = QO_POLICY_LOGIN; policy <= QO_POLICY_PASS; policy++) {
+                qo_facts_t facts = {.store_failed = (bits & 1) != 0,
+                                    .session = (qo_session_state_t)session,
+                                    .refresh_tried = (bits & 2) != 0,
+                                    .policy = (qo_policy_t)policy,
+                                    .visit = (bits & 4) != 0,
+                                    .other_host = (bits & 8) != 0};
+
+                add_harm(&harm, &facts, qo_gate_decide(&facts));
+            }
+        }
+    }
+    tap_ok(!harm.doubted, "a store that cannot say is never read as signed out");
+    tap_ok(!harm.insulted, "who is signed in is never sent to sign in");
+    tap_ok(!harm.admitted, "without a good token nobody passes as somebody");
+    tap_ok(!harm.endless, "a request renews once");
+    tap_ok(!harm.hasty, "exactly those tokens are renewed that need it");
+}
+
 /* ---- visits ---- */
 
 typedef struct {
@@ -296,6 +354,7 @@ static void check_callback(void)
 int main(void)
 {
     check_decide();
+    check_never();
     check_visits();
     check_visit_rules();
     check_callback();
