@@ -29,7 +29,7 @@ sub dies_at ($point, $visitor) {
     my $pid    = point_reached($rig) or return fail "$point: nobody came there";
     my @others = map { $browser->begin(GET => $rig->url('/app/others')) } 1 .. 16;
     if ($point eq 'during') {
-        nap(slow(0.3));
+        nap(pace(0.3));
         kill KILL => $pid;
     }
     my $killed = now();
@@ -45,8 +45,8 @@ for my $case (@points) {
     my ($point, $round) = $case->@*;
     my $visitor = shift @visitors;
     my ($spent, $name) = ($visitor->{refresh}, "$point, round $round");
-    my $delay = $point eq 'during' ? slow(0.6) : 0.1;
-    $q->reset->set(delay => $delay, access_life => int slow($round == 1 ? 5 : 3600));
+    my $delay = $point eq 'during' ? pace(0.6) : 0.1;
+    $q->reset->set(delay => $delay, access_life => int pace($round == 1 ? 5 : 3600));
     $backend->clear;
     my ($pid, $victim, $waited, @met) = dies_at($point, $visitor);
     is $victim, undef, "$name: the one in the middle of it is lost";
@@ -62,7 +62,7 @@ for my $case (@points) {
     is_tokens [keys seen_tokens($rig)->%*], [$visitor->{access}], "$name: everybody with the newest token";
     ok works_at_qonto($rig, $visitor->{access}), "$name: which works: the grant lives";
     is_tokens [asked_for($rig)], [($spent) x $calls{$point}], "$name: the same refresh token, as often as it takes";
-    push @lived, { $visitor->%*, name => $name, ends => now() + slow(5) } if $round == 1;
+    push @lived, { $visitor->%*, name => $name, ends => now() + pace(5) } if $round == 1;
     is scalar(wait_until(10, sub { $rig->httpd->children >= 4 })), 1, 'four processes again' if $point eq 'during';
 }
 $q->set(delay => 0);

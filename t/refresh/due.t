@@ -63,13 +63,13 @@ is_tokens seen_tokens($rig), { $fresh->{access} => 6 }, 'and goes on being used'
 my ($visitor) = visitors($rig, 1);
 fresh_counts();
 my @spent;
-$q->set(access_life => int slow(1));
+$q->set(access_life => int pace(1));
 for my $round (1 .. 4) {
     expire($visitor);
     push @spent, $visitor->{refresh};
     $backend->clear;
     is_new $rig, $visitor, "round $round", $visitor->{browser}->get($rig->url('/app/again'));
-    $visitor->{ends} = now() + slow(1);
+    $visitor->{ends} = now() + pace(1);
 }
 is_tokens [asked_for($rig)], \@spent, 'the chain of refresh tokens, none of them twice';
 is $q->counters->{token_ok}, 4, 'Qonto accepted each';

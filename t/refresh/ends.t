@@ -6,7 +6,7 @@ use Qonto::Test;
 use Qonto::Rig;
 use Qonto::Refresh;
 
-my $max = int slow(4);
+my $max = int pace(4);
 sub host ($rig, $name, %change) {
     return "Listen 127.0.0.1:\@${name}_port\@\n<VirtualHost 127.0.0.1:\@${name}_port\@>\n"
         . qonto($rig->standin, QontoRedirectURI => "http://127.0.0.1:\@${name}_port\@/qonto/callback",
@@ -26,7 +26,7 @@ sub url ($name, $path = '/app/x') { return $rig->url($path, "${name}_port") }
 my ($page, $script, $short) = map { sign_in_for($rig, 2, '/app/in', 'online_port') } 1 .. 3;
 my $limited = sign_in_for($rig, 1, '/app/in', 'max_port');
 my $signed  = now();
-my $hour    = sign_in_for($rig, 3600 / ($ENV{QO_SLOW} || 1), '/app/in', 'wide_port');
+my $hour    = sign_in_for($rig, 3600 / pace(1), '/app/in', 'wide_port');
 my $tiny    = sign_in_for($rig, 8, '/app/in', 'narrow_port');
 my ($kept)  = visitors($rig, 1);
 $q->reset;
@@ -69,12 +69,12 @@ is calls($rig), 1, 'it is renewed';
 
 my $first = $kept->{refresh};
 expire($kept);
-$q->reset->set(access_life => int slow(1), token_answer => { refresh_token => undef });
+$q->reset->set(access_life => int pace(1), token_answer => { refresh_token => undef });
 for my $round (1 .. 3) {
     $backend->clear;
     is $kept->{browser}->get($rig->url('/app/x'))->status, 200, "no new refresh token, round $round";
     is_tokens [keys seen_tokens($rig)->%*], [$q->issued->{access_token}[-1]], 'a new access token';
-    nap(slow(1) + 0.05);
+    nap(pace(1) + 0.05);
 }
 is_tokens [asked_for($rig)], [($first) x 3], 'the old refresh token stays in use';
 $q->set(access_life => 3600, token_answer => {});

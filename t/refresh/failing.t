@@ -6,7 +6,7 @@ use Qonto::Test;
 use Qonto::Rig;
 use Qonto::Refresh;
 
-my $total = int slow(1);
+my $total = int pace(1);
 my $rig   = farm(QontoTimeout => "${total}s ${total}s")->start;
 my ($q, $backend) = ($rig->standin, $rig->backend);
 
@@ -92,7 +92,7 @@ for my $name (@names) {
 # --- the token is good ---
 
 half($good{ $names[-1] });
-cmp_ok ends(values %good), '>', slow(5), 'there is time';
+cmp_ok ends(values %good), '>', pace(5), 'there is time';
 for my $name (@names) {
     my $visitor = $good{$name};
     with_fault($name);

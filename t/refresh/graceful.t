@@ -19,7 +19,7 @@ expire(@visitors);
 my $last = pop @visitors;
 for my $visitor (@visitors) {
     my $spent = $visitor->{refresh};
-    $q->reset->set(delay => slow(1.5));
+    $q->reset->set(delay => pace(1.5));
     $backend->clear;
     my @before = begin($visitor, 15);
     wait_until(5, sub { calls($rig) }) or diag 'no call';
@@ -57,7 +57,7 @@ SKIP: {
     my ($visitor) = visitors($rig, 1);
     my $spent = $visitor->{refresh};
     expire($visitor);
-    $q->reset->set(delay => slow(1));
+    $q->reset->set(delay => pace(1));
     my @lost = begin($visitor, 5);
     wait_until(5, sub { calls($rig) }) or diag 'no call';
     $httpd->kill9;

@@ -38,7 +38,7 @@ for my $round (1 .. 3) {
     my ($visitor) = visitors($rig, 1, 3);
     my $old   = $visitor->{access};
     my @lines = map { line() } 1 .. 6;
-    my $slow  = '/app/slow?say-after=' . slow(2.4);
+    my $slow  = '/app/slow?say-after=' . pace(2.4);
     $backend->clear;
     say_on($_, $visitor, $slow) for @lines[0 .. 2];
     say_on($_, $visitor, '/app/quick') for @lines[3 .. 5];

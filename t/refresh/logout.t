@@ -53,7 +53,7 @@ sub race ($visitor, $pause, $delay, $name) {
 my ($slow, @visitors) = visitors($rig, 3 + 2 * $rounds);
 expire($slow, @visitors);
 $q->reset;
-my @answers = race($slow, slow(0.5), slow(3), 'three seconds');
+my @answers = race($slow, pace(0.5), pace(3), 'three seconds');
 is_deeply [grep { $_->status == 200 } @answers], [], 'the requests that waited do not get in' or diag statuses(@answers);
 is calls($rig), 1, 'the refresh was one';
 all_dead 'three seconds';
@@ -63,7 +63,7 @@ all_dead 'three seconds';
 for my $fault ('500', 'hang') {
     my $visitor = pop @visitors;
     $q->reset->fault(revoke => $fault, times => 1, seconds => 1);
-    race($visitor, slow(0.2), slow(1), "revocation meets '$fault'");
+    race($visitor, pace(0.2), pace(1), "revocation meets '$fault'");
     cmp_ok $q->counters->{revoke}, '>=', 2, 'the new tokens are revoked by who got them';
     ok $q->last('revoke')->{params}{token} ne $visitor->{refresh}, 'by their own name';
     all_dead "revocation meets '$fault'";

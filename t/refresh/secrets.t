@@ -7,7 +7,7 @@ use Qonto::Test;
 use Qonto::Rig;
 use Qonto::Refresh;
 
-my $total = int slow(1);
+my $total = int pace(1);
 my $say   = { body => "the application's page\n" };
 my $rig   = farm(
     rig          => { backend => { answers => { map { ("/app/$_" => $say) } qw(x in) } } },
@@ -49,9 +49,9 @@ $q->fault(refresh => 'none');
 # A refresh that is overtaken by a log-out, one that nobody gets an answer of, and a burst.
 my ($out, $many) = visitors($rig, 2);
 expire($out, $many);
-$q->set(delay => slow(0.5));
+$q->set(delay => pace(0.5));
 my @flying = map { $out->{browser}->begin(GET => $rig->url('/app/x')) } 1 .. 3;
-nap(slow(0.2));
+nap(pace(0.2));
 push @answers, $out->{browser}->clone->post($rig->url('/qonto/logout'));
 push @answers, map { $out->{browser}->finish($_) } @flying;
 push @answers, burst($rig, $many, 10, '/app/x');

@@ -28,7 +28,7 @@ sub finish ($visitor, @flying) { return map { $visitor->{browser}->finish($_) } 
 
 nap(ends($dying) - 0.5);
 my $spent = $dying->{refresh};
-$q->reset->set(delay => slow(2));
+$q->reset->set(delay => pace(2));
 $backend->clear;
 my @answers = finish($dying, begin($dying, 10));
 $q->set(delay => 0);
@@ -39,15 +39,15 @@ is_in $rig, $dying, 'later';
 # --- the old token is good for long enough ---
 
 half($due);
-cmp_ok ends($due), '>', slow(5), 'the old token is good for longer than this takes';
+cmp_ok ends($due), '>', pace(5), 'the old token is good for longer than this takes';
 my $old = $due->{access};
 $spent = $due->{refresh};
-$q->reset->set(delay => slow(3));
+$q->reset->set(delay => pace(3));
 $backend->clear;
 my @first = begin($due, 20, '/app/slow');
 nap(0.3);
 my ($page) = begin($due, 1, '/parts.shtml');
-nap(slow(1.5));
+nap(pace(1.5));
 cmp_ok calls($rig), '==', 1, 'the call is under way';
 my @second = begin($due, 5, '/app/second');
 @answers = finish($due, @first);
@@ -55,7 +55,7 @@ is statuses(@answers), '200 x 20', 'all are answered';
 my @waits = sort { $a <=> $b } map { $_->{seconds} } served($rig, '/app/slow');
 ok $waits[0] >= 0.9, 'they wait for the new token, for about a second' or diag "@waits";
 ok $waits[-2] < 1 + slow(0.9), 'all but one no longer' or diag "@waits";
-ok $waits[-1] >= slow(2.8), 'the one that has the refresh waits for it' or diag "@waits";
+ok $waits[-1] >= pace(2.8), 'the one that has the refresh waits for it' or diag "@waits";
 is statuses(finish($due, @second)), '200 x 5', 'those that came meanwhile, too';
 is statuses(finish($due, $page)), '200 x 1', 'and a page of four parts';
 my ($parts) = map { $_->{seconds} } served($rig, '/parts.shtml');

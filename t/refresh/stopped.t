@@ -8,7 +8,7 @@ use Qonto::Refresh;
 
 plan skip_all => 'processes are stopped on purpose' if $ENV{QO_REPORTS} && ($ENV{QO_SLOW} || 1) >= 10;
 
-my $total = int slow(1);
+my $total = int pace(1);
 my $lease = $total + 5;    # QontoTimeout and five seconds
 my $rig   = preloaded(farm(QontoTimeout => "${total}s ${total}s"))->start;
 my ($q, $backend) = ($rig->standin, $rig->backend);
