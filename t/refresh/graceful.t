@@ -6,7 +6,9 @@ use Qonto::Test;
 use Qonto::Rig;
 use Qonto::Refresh;
 
-my $rig = farm(QontoTimeout => '3s 20s', QontoSessionKey => undef)->start;
+plan skip_all => 'reloads lose what shmcb holds' if ($ENV{QO_STORE} // '') =~ /^shmcb/;
+
+my $rig = farm(QontoTimeout => '3s 20s')->start;
 my ($q, $backend, $httpd) = ($rig->standin, $rig->backend, $rig->httpd);
 my $rounds = ($ENV{QO_SLOW} || 1) > 1 ? 1 : 3;
 

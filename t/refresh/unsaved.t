@@ -52,7 +52,7 @@ sub cannot_save ($visitor, $name) {
 }
 
 cannot_save($away, 'dead token');
-my ($due) = visitors($rig, 1, 14);
+my ($due) = visitors($rig, 1, 8);
 half($due);
 cannot_save($due, 'due');
 

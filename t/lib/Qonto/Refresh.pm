@@ -53,8 +53,7 @@ CONF
 sub farm (%option) {
     my $more = delete $option{more} // '';
     my $rig  = delete $option{rig}  // {};
-    $option{QontoSessionStore} //= $ENV{QO_STORE} if $ENV{QO_STORE};
-    $option{QontoSessionKey} //= 'k3y-of-the-server-0123456789-0123456789' if ($option{QontoSessionStore} // '') =~ m{://};
+    %option = (QontoSessionStore => $ENV{QO_STORE}, QontoSessionKey => 'k4' x 16, %option) if $ENV{QO_STORE};
     return rig($rig->%*, conf => sub ($rig) {
         return $FOUR . qonto($rig->standin, %option)
             . join('', map { proxied($_, $rig->backend) } qw(/app/ /open/ /pass/ /granted/))
@@ -87,9 +86,10 @@ sub sign_in_for ($rig, $life, $path = '/app/in', $port = 'port') {
         access => $issued->{access_token}[-1], refresh => $issued->{refresh_token}[-1] };
 }
 
-# Waits until the access tokens of all of them have ended, or until less than half is left.
+# Waits until the access tokens of all of them have ended, or until less than half is left; `ends` is how
+# many seconds the first of them has at least.
 sub expire (@visitors) { nap($_->{ends} + 0.05 - now()) for @visitors; return }
-sub half   (@visitors) { nap($_->{began} + $_->{life} / 2 + 0.25 - now()) for @visitors; return }
+sub half   (@visitors) { nap($_->{ends} - $_->{life} / 2 + 0.1 - now()) for @visitors; return }
 sub ends   (@visitors) { return (sort { $a <=> $b } map { $_->{began} + $_->{life} - now() } @visitors)[0] }
 
 # --- requests ---
@@ -119,10 +119,16 @@ sub seen_tokens ($rig, $at = qr/^/) {
 }
 
 # What httpd itself says it has answered: { pid, seconds, status, path }, in the order of their ends.
-sub served ($rig, $path = undef) {
-    my @all = map { /^(\d+) (\d+) (\d+) (\S+)/ ? { pid => $1, seconds => $2 / 1e6, status => $3, path => $4 } : () }
-        split /\n/, $rig->httpd->_text('served');
-    return grep { !defined $path || $_->{path} eq $path } @all;
+# It writes a line when the answer has been sent: $least of them are waited for.
+sub served ($rig, $path = undef, $least = 0) {
+    my @all;
+    wait_until(5, sub {
+        @all = grep { !defined $path || $_->{path} eq $path }
+            map { /^(\d+) (\d+) (\d+) (\S+)$/ ? { pid => $1, seconds => $2 / 1e6, status => $3, path => $4 } : () }
+            split /\n/, $rig->httpd->_text('served');
+        return @all >= $least;
+    });
+    return @all;
 }
 
 sub processes ($rig) {
