@@ -42,6 +42,7 @@ typedef struct {
 typedef struct {
     diary_own_t own[DIARY_OWN];
     int slot;                  /* the one it is at */
+    int common;                /* the one in common it is at, counted from 1 */
     uint32_t put, taken;       /* pending logins, as told */
     bool taking;               /* it is about to be told */
     uint32_t dying;            /* sessions made to expire soon */
@@ -57,6 +58,7 @@ typedef struct {
     int heavy; /* the first so many; see diary_is_heavy */
     /* life << 32 | version as told; grows only. Lives before this one have ended. */
     _Atomic uint64_t common[DIARY_COMMON];
+    _Atomic uint32_t missed[DIARY_COMMON]; /* how often it was gone, and not ended */
     _Atomic uint32_t tick; /* seconds since the beginning; moved on at every kill */
     char why[DIARY_MOST][120];
 } diary_board_t;
@@ -280,17 +282,36 @@ static inline void diary_tell_common(int slot, uint32_t life, uint64_t version)
     }
 }
 
-/* One that is not found has not been made yet, or has been ended, and then it cannot be
- * made; it cannot be lost. */
+/* It was there, as told, and is not found. It has been ended, and then it cannot be made;
+ * or it was lost. Either way its next life begins. */
+static inline void diary_common_gone(int who, qo_store_t *s, int slot, uint32_t life)
+{
+    qo_hash_t key = diary_common_key(slot, life);
+    qo_status_t status;
+
+    diary_tell_common(slot, life + 1, 0);
+    status = diary_create(s, &key, DIARY_LIFE);
+    diary_expect(who, status == QO_OK || status == QO_E_CONFLICT, "create again", status);
+    if (status == QO_OK) {
+        (void)atomic_fetch_add(&diary_board->missed[slot], 1);
+        status = diary_provider->session_delete(s, &key, QO_STORE_ANY, diary_now(), NULL);
+        diary_expect(who, status == QO_OK, "delete what was lost", status);
+    }
+}
+
 static inline void diary_common_missing(int who, qo_store_t *s, int slot, uint64_t told)
 {
     uint32_t life = (uint32_t)(told >> 32);
     qo_hash_t key = diary_common_key(slot, life);
-    qo_status_t status = diary_create(s, &key, DIARY_LIFE);
+    qo_status_t status;
     uint64_t version;
 
+    if ((told & UINT32_MAX) != 0) {
+        diary_common_gone(who, s, slot, life);
+        return;
+    }
+    status = diary_create(s, &key, DIARY_LIFE);
     if (status == QO_OK) {
-        diary_expect(who, (told & UINT32_MAX) == 0, "a session was lost", status);
         diary_tell_common(slot, life, 1);
         return;
     }
@@ -336,7 +357,7 @@ static inline void diary_common_refresh(int who, qo_store_t *s, int slot, uint32
 
 static inline void diary_use_common(int who, qo_store_t *s, uint32_t *seed)
 {
-    int slot = (int)(diary_draw(seed) % DIARY_COMMON);
+    int slot = diary_board->diary[who].common - 1;
     uint64_t told = atomic_load(&diary_board->common[slot]), version;
     uint32_t life = (uint32_t)(told >> 32);
     qo_hash_t key = diary_common_key(slot, life);
@@ -346,7 +367,10 @@ static inline void diary_use_common(int who, qo_store_t *s, uint32_t *seed)
         diary_common_missing(who, s, slot, told);
         return;
     }
-    diary_expect(who, version >= (told & UINT32_MAX), "an old version is back", status);
+    diary_expect(who,
+                 version >= (told & UINT32_MAX) ||
+                     atomic_load(&diary_board->common[slot]) >> 32 > life,
+                 "an old version is back", status);
     if (diary_draw(seed) % 16 != 0) {
         diary_common_refresh(who, s, slot, life, version);
         return;
@@ -400,7 +424,9 @@ static inline void diary_write_on(int who, qo_store_t *s, uint32_t *seed)
     } else if (what < 20) {
         diary_use_dying(who, s);
     } else {
+        diary_board->diary[who].common = 1 + (int)(diary_draw(seed) % DIARY_COMMON);
         diary_use_common(who, s, seed);
+        diary_board->diary[who].common = 0;
     }
 }
 
@@ -408,12 +434,15 @@ static inline void diary_write_on(int who, qo_store_t *s, uint32_t *seed)
 
 typedef struct {
     qo_store_t *store;
-    uint32_t lost;     /* sessions that were told to be there */
-    uint32_t back;     /* sessions that were told to have ended */
-    uint32_t old;      /* versions older or newer than can be */
-    uint32_t kept_out; /* leases that a dead process still held */
-    uint32_t taken;    /* leases that a dead process left */
-    uint32_t logins;   /* pending logins not as told */
+    bool frail;    /* a write that is cut short may cost what was there before */
+    uint32_t lost; /* sessions that were told to be there, and nobody wrote */
+    uint32_t torn; /* those that somebody was killed in writing */
+    uint32_t hit[DIARY_COMMON]; /* so many were killed at it */
+    uint32_t back;              /* sessions that were told to have ended */
+    uint32_t old;               /* versions older or newer than can be */
+    uint32_t kept_out;          /* leases that a dead process still held */
+    uint32_t taken;             /* leases that a dead process left */
+    uint32_t logins;            /* pending logins not as told */
     uint32_t during[DIARY_STEP_COUNT];
 } diary_judge_t;
 
@@ -439,6 +468,22 @@ static inline void diary_judge_lease(diary_judge_t *j, const diary_own_t *own,
     j->taken += own->leased;
 }
 
+static inline void diary_judge_missing(diary_judge_t *j, int who, diary_own_t *own,
+                                       const qo_hash_t *key)
+{
+    bool told = own->version != 0 && own->doing != DIARY_DELETE;
+    bool torn = own->doing == DIARY_REPLACE;
+
+    j->torn += told && torn;
+    j->lost += told && !torn;
+    if (!told && own->life > 0 && own->doing != DIARY_CREATE &&
+        !(j->frail && own->doing == DIARY_DELETE)) {
+        j->back += !diary_is_buried(j, who, key);
+    }
+    own->life -= own->doing == DIARY_CREATE; /* it never lived */
+    own->version = 0;
+}
+
 /* Corrects the note where the process was killed before it could write down the answer. */
 static inline void diary_judge_own(diary_judge_t *j, int who, int slot)
 {
@@ -455,11 +500,7 @@ static inline void diary_judge_own(diary_judge_t *j, int who, int slot)
         own->version = version;
         diary_judge_lease(j, own, &key);
     } else {
-        j->lost += own->version != 0 && own->doing != DIARY_DELETE;
-        j->back +=
-            own->life > 0 && own->doing != DIARY_CREATE && !diary_is_buried(j, who, &key);
-        own->life -= own->doing == DIARY_CREATE; /* it never lived */
-        own->version = 0;
+        diary_judge_missing(j, who, own, &key);
     }
     own->doing = DIARY_NOTHING;
     own->leased = false;
@@ -490,6 +531,18 @@ static inline void diary_judge_common(diary_judge_t *j, int slot, pid_t dead)
     }
 }
 
+/* What was missed in common, against who was killed at it. */
+static inline void diary_judge_missed(diary_judge_t *j)
+{
+    for (int slot = 0; slot < DIARY_COMMON; slot++) {
+        uint32_t missed = atomic_exchange(&diary_board->missed[slot], 0);
+        uint32_t torn = missed < j->hit[slot] ? missed : j->hit[slot];
+
+        j->torn += torn;
+        j->lost += missed - torn;
+    }
+}
+
 static inline void diary_judge_pending(diary_judge_t *j, int who)
 {
     diary_t *diary = &diary_board->diary[who];
@@ -505,7 +558,7 @@ static inline void diary_judge_pending(diary_judge_t *j, int who)
             QO_OK ||
         !store_port_same(value, "login") ||
         (!taken && diary->taken == diary->put && !diary->taking)) {
-        j->logins++;
+        j->logins += !(j->frail && diary->taking);
     }
     diary->taking = false;
     apr_pool_destroy(p);
@@ -528,6 +581,10 @@ static inline void diary_judge(diary_judge_t *j, int who, pid_t dead)
     diary_settle(j);
     for (int slot = 0; who < diary_board->writers && slot < DIARY_OWN; slot++) {
         diary_judge_own(j, who, slot);
+    }
+    if (diary_board->diary[who].common > 0) {
+        j->hit[diary_board->diary[who].common - 1]++;
+        diary_board->diary[who].common = 0;
     }
     for (int slot = 0; slot < DIARY_COMMON; slot++) {
         diary_judge_common(j, slot, dead);

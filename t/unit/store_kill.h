@@ -157,6 +157,7 @@ static inline void kill_judge_all(kill_judge_t *j)
         kill_judge(j, who, 0);
     }
     diary_judge_ended(&j->diary);
+    diary_judge_missed(&j->diary);
 }
 
 static inline void kill_report(const kill_judge_t *j, uint32_t stuck, int kills)
@@ -180,7 +181,7 @@ static inline void kill_report(const kill_judge_t *j, uint32_t stuck, int kills)
     if (j->damage != NULL) {
         tap_int(j->damaged, 0, "the files are whole after each kill");
     }
-    tap_int(j->diary.lost, 0, "no session is lost");
+    tap_int(j->diary.lost + j->diary.torn, 0, "no session is lost");
     tap_int(j->diary.back, 0, "none that was ended is back");
     tap_int(j->diary.old, 0, "and none at another version than was told");
     tap_int(j->diary.kept_out, 0, "no dead process keeps a lease");
