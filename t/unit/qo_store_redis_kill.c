@@ -15,8 +15,8 @@ int main(void)
         return 1;
     }
     r = redis_new(p, "");
-    setup.argument =
-        apr_psprintf(p, "redis+unix://%s?db=1&timeout=%ds", r->socket, 5 * process_slow());
+    setup.argument = apr_psprintf(p, "redis+unix://%s?db=1&timeout=%ds", r->socket,
+                                  process_slow() > 1 ? 10 : 5);
     kill_test(&qo_store_redis_provider, &setup, KILL_WRITERS, NULL);
     redis_end(r);
     apr_pool_destroy(p);
