@@ -621,8 +621,9 @@ const qo_store_provider_t mod_qo_store_socache_provider = {
               "httpd reloads or restarts (shmcb) or the cache server does (memcache, "
               "redis). A lease may be lost in the same ways: then the same tokens may be "
               "renewed twice, which Qonto forgives for a minute only. A process that is "
-              "killed while it renews tokens may cost that session (shmcb, dbm). A cache "
-              "server that hangs holds up its visitors",
+              "killed in the middle of a write may cost the session it was writing (shmcb) "
+              "or damage the file with all of them (dbm). A cache server that hangs holds "
+              "up its visitors",
     .prepare = prepare,
     .attach = attach,
     .pending_put = pending_put,

@@ -226,11 +226,11 @@ static qo_status_t do_judge(call_t *c)
     if (c->a == 1) {
         diary_judge_ended(&j);
     }
-    ap_rprintf(
-        c->r,
-        "calls %u wrong %u lost %u torn %u back %u old %u kept_out %u taken %u logins %u",
-        calls, diary_wrongs(), j.lost, j.torn, j.back, j.old, j.kept_out, j.taken,
-        j.logins);
+    ap_rprintf(c->r,
+               "calls %u wrong %u lost %u torn %u back %u unburied %u old %u kept_out %u "
+               "taken %u logins %u",
+               calls, diary_wrongs(), j.lost, j.torn, j.back, j.unburied, j.old, j.kept_out,
+               j.taken, j.logins);
     for (int step = 1; step < DIARY_STEP_COUNT; step++) {
         ap_rprintf(c->r, " %s %u", DIARY_STEPS[step], j.during[step]);
     }

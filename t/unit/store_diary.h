@@ -58,8 +58,9 @@ typedef struct {
     int heavy; /* the first so many; see diary_is_heavy */
     /* life << 32 | version as told; grows only. Lives before this one have ended. */
     _Atomic uint64_t common[DIARY_COMMON];
-    _Atomic uint32_t missed[DIARY_COMMON]; /* how often it was gone, and not ended */
-    _Atomic uint32_t tick; /* seconds since the beginning; moved on at every kill */
+    uint32_t missed[DIARY_COMMON]; /* of the judge: lives without a tombstone, */
+    uint32_t judged[DIARY_COMMON]; /* and those that it has looked at */
+    _Atomic uint32_t tick;         /* seconds since the beginning; moved on at every kill */
     char why[DIARY_MOST][120];
 } diary_board_t;
 
@@ -282,23 +283,8 @@ static inline void diary_tell_common(int slot, uint32_t life, uint64_t version)
     }
 }
 
-/* It was there, as told, and is not found. It has been ended, and then it cannot be made;
- * or it was lost. Either way its next life begins. */
-static inline void diary_common_gone(int who, qo_store_t *s, int slot, uint32_t life)
-{
-    qo_hash_t key = diary_common_key(slot, life);
-    qo_status_t status;
-
-    diary_tell_common(slot, life + 1, 0);
-    status = diary_create(s, &key, DIARY_LIFE);
-    diary_expect(who, status == QO_OK || status == QO_E_CONFLICT, "create again", status);
-    if (status == QO_OK) {
-        (void)atomic_fetch_add(&diary_board->missed[slot], 1);
-        status = diary_provider->session_delete(s, &key, QO_STORE_ANY, diary_now(), NULL);
-        diary_expect(who, status == QO_OK, "delete what was lost", status);
-    }
-}
-
+/* One that was there, as told, has been ended or was lost: the judge will see. Else it has
+ * not been made yet, or has been made and ended since. */
 static inline void diary_common_missing(int who, qo_store_t *s, int slot, uint64_t told)
 {
     uint32_t life = (uint32_t)(told >> 32);
@@ -307,7 +293,7 @@ static inline void diary_common_missing(int who, qo_store_t *s, int slot, uint64
     uint64_t version;
 
     if ((told & UINT32_MAX) != 0) {
-        diary_common_gone(who, s, slot, life);
+        diary_tell_common(slot, life + 1, 0);
         return;
     }
     status = diary_create(s, &key, DIARY_LIFE);
@@ -439,6 +425,7 @@ typedef struct {
     uint32_t torn; /* those that somebody was killed in writing */
     uint32_t hit[DIARY_COMMON]; /* so many were killed at it */
     uint32_t back;              /* sessions that were told to have ended */
+    uint32_t unburied;          /* tombstones that are gone */
     uint32_t old;               /* versions older or newer than can be */
     uint32_t kept_out;          /* leases that a dead process still held */
     uint32_t taken;             /* leases that a dead process left */
@@ -446,13 +433,25 @@ typedef struct {
     uint32_t during[DIARY_STEP_COUNT];
 } diary_judge_t;
 
-/* Ended for good: not found, and not made again. */
-static inline bool diary_is_buried(diary_judge_t *j, int who, const qo_hash_t *key)
+/* Ended for good: not found, and not made again. If it is, or can be, it is ended, so that
+ * it counts once. False: its tombstone is gone. */
+static inline bool diary_judge_grave(diary_judge_t *j, int who, const qo_hash_t *key)
 {
     uint64_t version;
+    qo_status_t status = diary_look(who, j->store, key, &version);
+    bool buried = true;
 
-    return diary_look(who, j->store, key, &version) == QO_E_NOT_FOUND &&
-           diary_create(j->store, key, DIARY_LIFE) == QO_E_CONFLICT;
+    j->back += status == QO_OK;
+    if (status == QO_E_NOT_FOUND) {
+        status = diary_create(j->store, key, DIARY_LIFE);
+        buried = status == QO_E_CONFLICT;
+    }
+    if (status == QO_OK) {
+        status =
+            diary_provider->session_delete(j->store, key, QO_STORE_ANY, diary_now(), NULL);
+        diary_expect(who, status == QO_OK, "end what had ended", status);
+    }
+    return buried;
 }
 
 /* The lease of a session whose only user is dead. */
@@ -478,7 +477,7 @@ static inline void diary_judge_missing(diary_judge_t *j, int who, diary_own_t *o
     j->lost += told && !torn;
     if (!told && own->life > 0 && own->doing != DIARY_CREATE &&
         !(j->frail && own->doing == DIARY_DELETE)) {
-        j->back += !diary_is_buried(j, who, key);
+        j->unburied += !diary_judge_grave(j, who, key);
     }
     own->life -= own->doing == DIARY_CREATE; /* it never lived */
     own->version = 0;
@@ -525,9 +524,9 @@ static inline void diary_judge_common(diary_judge_t *j, int slot, pid_t dead)
     } else {
         diary_common_missing(0, j->store, slot, told);
     }
-    if (life > 0) {
-        key = diary_common_key(slot, life - 1);
-        j->back += !diary_is_buried(j, 0, &key);
+    for (; diary_board->judged[slot] < life; diary_board->judged[slot]++) {
+        key = diary_common_key(slot, diary_board->judged[slot]);
+        diary_board->missed[slot] += !diary_judge_grave(j, 0, &key);
     }
 }
 
@@ -535,11 +534,12 @@ static inline void diary_judge_common(diary_judge_t *j, int slot, pid_t dead)
 static inline void diary_judge_missed(diary_judge_t *j)
 {
     for (int slot = 0; slot < DIARY_COMMON; slot++) {
-        uint32_t missed = atomic_exchange(&diary_board->missed[slot], 0);
+        uint32_t missed = diary_board->missed[slot];
         uint32_t torn = missed < j->hit[slot] ? missed : j->hit[slot];
 
         j->torn += torn;
         j->lost += missed - torn;
+        diary_board->missed[slot] = 0;
     }
 }
 

@@ -183,6 +183,7 @@ static inline void kill_report(const kill_judge_t *j, uint32_t stuck, int kills)
     }
     tap_int(j->diary.lost + j->diary.torn, 0, "no session is lost");
     tap_int(j->diary.back, 0, "none that was ended is back");
+    tap_int(j->diary.unburied, 0, "nor can it be made again");
     tap_int(j->diary.old, 0, "and none at another version than was told");
     tap_int(j->diary.kept_out, 0, "no dead process keeps a lease");
     tap_ok(j->diary.taken > 0, "though many left one: %u in %d kills", j->diary.taken,
