@@ -55,6 +55,7 @@
     (4UL << 20) /* taken by a file beyond what it uses; refilled when half of it is used   \
                  */
 #define QO_PENDING_FEW 1000
+#define QO_PENDING_DROP 32 /* so many go at once, where room is made by dropping them */
 
 /* The session tool. */
 #define QO_LIMIT_HELD_ROWS 500 /* lines it looks at to see how wide its columns are */

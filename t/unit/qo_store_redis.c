@@ -3,6 +3,8 @@
  * servers that stop, hang, come back or come back empty. */
 #include "qo_store_redis.h"
 
+#include "qo_limits.h"
+
 #include "redis.h"
 #include "store_port.h"
 
@@ -403,6 +405,75 @@ static void test_full(void)
     apr_pool_destroy(p);
 }
 
+static long long say_number(const redis_t *r, const char *line, const char *before)
+{
+    const char *at = strstr(redis_say(r, "%s", line), before);
+
+    return at != NULL ? atoll(at + strlen(before)) : -1;
+}
+
+static int put_many(qo_store_t *s, uint32_t first, uint32_t count)
+{
+    static char padding[4000];
+    int good = 0;
+
+    memset(padding, 'x', sizeof(padding) - 1);
+    for (uint32_t n = first; n < first + count; n++) {
+        qo_hash_t key = store_port_key(n);
+
+        good += S->pending_put(s, &key, store_port_value(padding),
+                               now + apr_time_from_sec(900), now, NULL) == QO_OK;
+    }
+    return good;
+}
+
+/* Strangers begin so many logins that nothing else has room. */
+static void test_flood(void)
+{
+    apr_pool_t *p = new_pool();
+    redis_t *full = redis_new(root, "");
+    qo_store_t *s = open_as(
+        p, apr_psprintf(p, "redis+unix://%s?timeout=%ds", full->socket, 5 * process_slow()),
+        0, 0);
+    int made = 0, kept = 0;
+    long long room, few;
+
+    for (uint32_t n = 0; n < 20; n++) {
+        kept += create(s, n, "v", 500) == QO_OK;
+    }
+    tap_int(kept, 20, "people are signed in");
+    room = say_number(full, "INFO memory", "used_memory:") + (8LL << 20);
+    (void)redis_say(full, "CONFIG SET maxmemory %lld", room);
+    tap_int(put_many(s, 1000, 3000), 3000, "however many strangers come");
+    tap_ok(say_number(full, "ZCARD qonto:o", ":") < 2500, "only the newest have room");
+    (void)redis_say(full, "CONFIG SET maxmemory 100kb");
+    tap_int(take(s, 3999), QO_OK, "a login is taken though there is no room at all");
+    tap_int(take(s, 3999), QO_E_CONFLICT, "once");
+    (void)redis_say(full, "CONFIG SET maxmemory %lld", room);
+    for (uint32_t n = 20; n < 220 && made < 200; n++) {
+        made += create(s, n, "v", 500) == QO_OK;
+        (void)put_many(s, 4000 + n, 1);
+    }
+    tap_int(made, 200, "who signs in gets in");
+    kept = 0;
+    for (uint32_t n = 0; n < 220; n++) {
+        kept += get(s, n, "v", 1) == QO_OK;
+    }
+    tap_int(kept, 220, "and all stay in");
+    tap_int(say_number(full, "DBSIZE", ":"),
+            220 + 1 + say_number(full, "ZCARD qonto:o", ":"), "no login is left uncounted");
+    (void)redis_say(full, "CONFIG SET maxmemory 100kb");
+    while (put_many(s, 5000 + (uint32_t)made, 1) == 1 && made < 2000) {
+        made++;
+    }
+    few = say_number(full, "ZCARD qonto:o", ":");
+    tap_ok(few <= QO_PENDING_FEW && few > QO_PENDING_FEW - QO_PENDING_DROP,
+           "a few logins stay: %lld", few);
+    tap_int(create(s, 300, "v", 500), QO_E_STORE_FULL, "for sessions have taken the rest");
+    redis_end(full);
+    apr_pool_destroy(p);
+}
+
 /* ---- users ---- */
 
 /* The line of DIRECTIVES.md that admins are to paste, for this password. */
@@ -788,6 +859,7 @@ int main(void)
     test_port(r);
     test_lost(r);
     test_full();
+    test_flood();
     test_user();
     {
         qo_store_t *s =
