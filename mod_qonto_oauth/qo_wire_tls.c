@@ -94,6 +94,8 @@ static bool set_rules(SSL_CTX *context)
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_mode(context,
                      SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* Else one call goes on for as long as records come that carry nothing for us. */
+    SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
     return SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) == 1;
 }
 
