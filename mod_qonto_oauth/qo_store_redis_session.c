@@ -196,6 +196,11 @@ qo_status_t qo_store_redis_touch(qo_store_t *store, const qo_hash_t *key, apr_ti
 
 /* ---- reading ---- */
 
+static bool is_time(apr_time_t time)
+{
+    return time > 0 && time <= QO_LIMIT_TIME;
+}
+
 bool qo_store_redis_read(qo_store_redis_session_t *out, const qo_redis_reply_t *reply,
                          apr_time_t now)
 {
@@ -217,7 +222,8 @@ bool qo_store_redis_read(qo_store_redis_session_t *out, const qo_redis_reply_t *
     out->slot = reply->text.data + QO_STORE_REDIS_SLOT;
     out->value.data = reply->text.data + QO_STORE_REDIS_HEAD;
     out->value.len = reply->text.len - QO_STORE_REDIS_HEAD;
-    return out->expires > now;
+    return is_time(out->expires) && is_time(out->end) && is_time(out->seen) &&
+           out->expires > now;
 }
 
 /* `seen` is Redis's time; how long ago it was is the same for everybody. */

@@ -2,6 +2,7 @@
  * the way and what is found out about it, memory that is full, users that may do little,
  * servers that stop, hang, come back or come back empty. */
 #include "qo_store_redis.h"
+#include "qo_store_redis_parts.h"
 
 #include "qo_limits.h"
 
@@ -609,6 +610,60 @@ static void test_damage(const redis_t *r, qo_store_t *s)
     }
 }
 
+/* Writes eight bytes of a session, as hex digits. */
+static void plant(const redis_t *r, uint32_t n, int at, const char *hex)
+{
+    qo_hash_t key = store_port_key(n);
+    char name[44];
+    char bytes[33] = "";
+
+    for (size_t i = 0; i < 8; i++) {
+        (void)apr_snprintf(bytes + 4 * i, 5, "\\x%.2s", hex + 2 * i);
+    }
+    qo_crypto_text(name, key.bytes, QO_HASH_LEN);
+    (void)redis_say(r, "SELECT 7\r\nSETRANGE qonto:s:%s %d \"%s\"", name, at, bytes);
+}
+
+static bool read_clock(const char *seconds, const char *rest)
+{
+    qo_redis_reply_t items[2] = {{.kind = QO_REDIS_TEXT, .text = store_port_value(seconds)},
+                                 {.kind = QO_REDIS_TEXT, .text = store_port_value(rest)}};
+    qo_redis_reply_t reply = {.kind = QO_REDIS_LIST, .count = 2, .items = items};
+    apr_time_t time;
+
+    return qo_store_redis_time(&time, &reply);
+}
+
+/* Times with which nobody can reckon. */
+static void test_numbers(const redis_t *r, qo_store_t *s)
+{
+    static const char *const numbers[] = {"8000000000000000", "ffffffffffffffff",
+                                          "7fffffffffffffff", "1000000000000001",
+                                          "0000000000000000"};
+    static const int fields[] = {9, 17, 29}; /* expires, end, seen */
+    qo_lease_t lease = store_port_wish(1);
+    uint32_t n = 900;
+
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        for (size_t j = 0; j < sizeof(fields) / sizeof(fields[0]); j++) {
+            tap_int(create(s, ++n, "v", 500), QO_OK, "a session");
+            plant(r, n, fields[j], numbers[i]);
+            tap_int(get(s, n, "v", 1), QO_E_NOT_FOUND, numbers[i]);
+        }
+    }
+    for (int i = 0; i < 4; i++) {
+        tap_int(create(s, ++n, "v", 500), QO_OK, "a session");
+        tap_int(acquire(s, n, &lease), QO_OK, "is leased");
+        plant(r, n, QO_STORE_REDIS_SLOT + 53, numbers[i]);
+        tap_int(acquire(s, n, &lease), QO_OK, "for times that are none: not");
+    }
+    tap_ok(read_clock("1700000000", "999999"), "a clock");
+    tap_ok(!read_clock("9223372036854775807", "0") && !read_clock("0", "1") &&
+               !read_clock("-9223372036854775808", "0") && !read_clock("1", "1000000") &&
+               !read_clock("1", "-1") && !read_clock("1", "9223372036854775807"),
+           "what is none");
+}
+
 /* ---- servers that come and go ---- */
 
 static void test_hang(void)
@@ -867,6 +922,7 @@ int main(void)
 
         test_clocks(s);
         test_damage(r, s);
+        test_numbers(r, s);
     }
     test_hang();
     test_empty();
