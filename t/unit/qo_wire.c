@@ -407,6 +407,7 @@ static void test_tls(void)
 {
     const char *ca = in_dir("ca.pem");
     qo_err_t err = {.detail = ""};
+    int many = 0;
 
     says(ping(secure_site("localhost", ca), 2000), "+PONG", "TLS by name");
     says(ping(secure_site("127.0.0.1", ca), 2000), "+PONG", "TLS by address");
@@ -430,6 +431,10 @@ static void test_tls(void)
     says(ping(secure_site("localhost", in_dir("nothing.pem")), 2000),
          "no certificates can be read", "no such file");
     tap_int(qo_wire_check_ca(ca, &err), QO_OK, "a file with certificates");
+    for (int i = 0; i < 200; i++) {
+        many += qo_wire_check_ca(ca, NULL) == QO_OK;
+    }
+    tap_int(many, 200, "may be asked about as often as one likes");
     tap_int(qo_wire_check_ca(in_dir("log"), &err), QO_E_STORE_UNAVAILABLE, "another file");
     says(err.detail, "no certificates", "is told");
 }
