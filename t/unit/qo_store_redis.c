@@ -664,6 +664,39 @@ static void test_numbers(const redis_t *r, qo_store_t *s)
            "what is none");
 }
 
+static void visit_slowly(void *data, const qo_hash_t *key, qo_bytes_t value,
+                         const qo_store_meta_t *meta)
+{
+    (void)key;
+    (void)value;
+    (void)meta;
+    redis_sleep(10 * process_slow());
+    ++*(int *)data;
+}
+
+/* One deadline is not for all that is read in a step. */
+static void test_slow_walk(const redis_t *r)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_as(p,
+                            apr_psprintf(p, "redis+unix://%s?db=8&timeout=%dms", r->socket,
+                                         200 * process_slow()),
+                            0, 0);
+    qo_store_cursor_t cursor = {.done = false};
+    qo_status_t status = QO_OK;
+    int visits = 0;
+
+    for (uint32_t n = 0; n < 40; n++) {
+        (void)create(s, n, "v", 500);
+    }
+    while (status == QO_OK && !cursor.done) {
+        status = S->session_walk(s, p, &cursor, visit_slowly, &visits, now, NULL);
+    }
+    tap_int(status, QO_OK, "a walk with one who looks closely");
+    tap_int(visits, 40, "meets all");
+    apr_pool_destroy(p);
+}
+
 /* ---- servers that come and go ---- */
 
 static void test_hang(void)
@@ -924,6 +957,7 @@ int main(void)
         test_damage(r, s);
         test_numbers(r, s);
     }
+    test_slow_walk(r);
     test_hang();
     test_empty();
     test_tls();
