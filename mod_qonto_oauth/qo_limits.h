@@ -55,6 +55,7 @@
     (4UL << 20) /* taken by a file beyond what it uses; refilled when half of it is used   \
                  */
 #define QO_PENDING_FEW 1000
+#define QO_PENDING_DROP 32 /* so many go at once, where room is made by dropping them */
 
 /* The session tool. */
 #define QO_LIMIT_HELD_ROWS 500 /* lines it looks at to see how wide its columns are */
@@ -94,6 +95,8 @@
 /* Redis: what it sends, and how it is asked. */
 #define QO_LIMIT_REPLY (4 * 1024 * 1024) /* all replies to what is asked at once */
 #define QO_LIMIT_REPLY_ITEMS 100000      /* of one list in a reply */
+#define QO_LIMIT_CLOCK (1LL << 40)       /* seconds that its clock shows */
+#define QO_LIMIT_TIME (1LL << 60)        /* any time in a record, in microseconds */
 #define QO_LIMIT_ADDRESSES 8             /* of one host name */
 #define QO_LIMIT_CONNECTIONS 64          /* of one process to one Redis */
 #define QO_REDIS_TIMEOUT_MS 500          /* an operation, looking up the name included */

@@ -183,6 +183,11 @@ qo_status_t qo_redis_ask(qo_redis_talk_t *talk, qo_redis_reply_t *replies,
     return QO_OK;
 }
 
+void qo_redis_renew(qo_redis_talk_t *talk)
+{
+    talk->until = qo_redis_pool_deadline(talk->redis);
+}
+
 /* ---- scripts ---- */
 
 static bool is_unknown(const qo_redis_reply_t *reply)
@@ -218,7 +223,7 @@ qo_status_t qo_redis_run(qo_redis_talk_t *talk, qo_redis_reply_t *reply,
     talk->sent = false;
     status = run_once(talk, reply, script, call, err);
     if (status != QO_OK && vital && talk->sent) {
-        talk->until = qo_redis_pool_deadline(talk->redis);
+        qo_redis_renew(talk);
         status = run_once(talk, reply, script, call, err);
     }
     if (status != QO_OK) {

@@ -101,6 +101,9 @@ qo_status_t qo_redis_begin(qo_redis_talk_t **out, qo_redis_t *redis,
 /* Gives it back, and with it all replies. */
 void qo_redis_end(qo_redis_talk_t *talk);
 
+/* What is asked next is an operation of its own, with as long again. */
+void qo_redis_renew(qo_redis_talk_t *talk);
+
 /* Sends the commands together and reads a reply for each; refusals are replies. When the
  * connection breaks, nobody knows what was done, so all is said again on a new one, once:
  * every command must be such that doing it twice is doing it once. Replies live until

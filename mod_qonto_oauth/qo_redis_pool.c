@@ -296,6 +296,19 @@ qo_status_t qo_redis_begin(qo_redis_talk_t **out, qo_redis_t *redis, qo_err_t *e
     return QO_OK;
 }
 
+/* Else what was opened for a crowd stays open after it. */
+static void close_unused(qo_redis_t *redis, apr_time_t clock)
+{
+    for (int i = 0; i < redis->settings->connections; i++) {
+        qo_redis_talk_t *talk = &redis->talks[i];
+
+        if (!talk->busy && talk->reader != NULL &&
+            clock - talk->used > apr_time_from_sec(QO_REDIS_IDLE)) {
+            qo_redis_pool_hang_up(talk);
+        }
+    }
+}
+
 void qo_redis_end(qo_redis_talk_t *talk)
 {
     qo_redis_t *redis = talk->redis;
@@ -304,6 +317,7 @@ void qo_redis_end(qo_redis_talk_t *talk)
     enter(redis);
     talk->busy = false;
     talk->used = qo_wire_clock();
+    close_unused(redis, talk->used);
     (void)pthread_cond_signal(&redis->change); /* cannot fail */
     leave(redis);
 }

@@ -20,11 +20,13 @@ typedef int list_len_t;
 #endif
 
 typedef void *list_maker_t(const redisReadTask *task, list_len_t len);
+typedef void *text_maker_t(const redisReadTask *task, char *text, size_t len);
 
 struct qo_redis_reader_t {
     redisReader *parser;
     redisReplyObjectFunctions functions;
     list_maker_t *make_list; /* hiredis's own */
+    text_maker_t *make_text;
     size_t fed;
 };
 
@@ -39,6 +41,15 @@ static void *make_list(const redisReadTask *task, list_len_t len)
         return NULL;
     }
     return reader->make_list(task, len);
+}
+
+/* Where a size_t has 32 bits, old hiredis can take a long text that is announced for one
+ * that has come. */
+static void *make_text(const redisReadTask *task, char *text, size_t len)
+{
+    const qo_redis_reader_t *reader = task->privdata;
+
+    return len <= QO_LIMIT_REPLY ? reader->make_text(task, text, len) : NULL;
 }
 
 qo_redis_reader_t *qo_redis_reply_reader(void)
@@ -56,6 +67,8 @@ qo_redis_reader_t *qo_redis_reply_reader(void)
     reader->functions = *reader->parser->fn;
     reader->make_list = reader->functions.createArray;
     reader->functions.createArray = make_list;
+    reader->make_text = reader->functions.createString;
+    reader->functions.createString = make_text;
     reader->parser->fn = &reader->functions;
     reader->parser->privdata = reader;
     return reader;

@@ -74,16 +74,22 @@ qo_status_t qo_store_redis_run(qo_store_redis_t *s, const qo_redis_script_t *scr
     return status == QO_E_STORE_FULL && !may_fill ? QO_E_STORE_UNAVAILABLE : status;
 }
 
-/* A list of seconds and microseconds. */
+/* A list of seconds and microseconds, with which others can reckon. */
 bool qo_store_redis_time(apr_time_t *out, const qo_redis_reply_t *reply)
 {
+    apr_int64_t seconds, rest;
+
     if (reply->kind != QO_REDIS_LIST || reply->count != 2 ||
         reply->items[0].kind != QO_REDIS_TEXT || reply->items[1].kind != QO_REDIS_TEXT) {
         return false;
     }
-    *out = apr_time_from_sec(apr_atoi64((const char *)reply->items[0].text.data)) +
-           apr_atoi64((const char *)reply->items[1].text.data);
-    return *out > 0;
+    seconds = apr_atoi64((const char *)reply->items[0].text.data);
+    rest = apr_atoi64((const char *)reply->items[1].text.data);
+    if (seconds < 1 || seconds > QO_LIMIT_CLOCK || rest < 0 || rest >= APR_USEC_PER_SEC) {
+        return false;
+    }
+    *out = apr_time_from_sec(seconds) + rest;
+    return true;
 }
 
 /* ---- opening ---- */

@@ -33,6 +33,14 @@ typedef struct {
     qo_lease_t lease;
 } slot_t;
 
+/* Times with which others can reckon? 0 is none. */
+static bool is_sane(const qo_lease_t *lease)
+{
+    return lease->until >= 0 && lease->until <= QO_LIMIT_TIME && lease->first >= 0 &&
+           lease->first <= QO_LIMIT_TIME && lease->again >= 0 &&
+           lease->again <= QO_LIMIT_TIME;
+}
+
 static qo_status_t read_slot(slot_t *slot, qo_err_t *err)
 {
     qo_redis_command_t commands[2];
@@ -62,7 +70,8 @@ static qo_status_t read_slot(slot_t *slot, qo_err_t *err)
         return QO_E_NOT_FOUND;
     }
     memcpy(slot->was, session.slot, QO_LEASE_LEN);
-    slot->taken = qo_lease_decode(&slot->lease, slot->was, QO_LEASE_LEN);
+    slot->taken =
+        qo_lease_decode(&slot->lease, slot->was, QO_LEASE_LEN) && is_sane(&slot->lease);
     return QO_OK;
 }
 

@@ -13,13 +13,18 @@
  *
  * Ends are kept by Redis, by its own clock; a host's clock only measures how long something
  * is to live, so that hosts whose clocks differ do not end each other's sessions. Memory
- * full is for new sessions: scripts that change a living one write a new end first, which
- * Redis always allows, and after that all else. */
+ * full is for new sessions and logins: scripts that change what is there write a new end
+ * first, which Redis always allows, and after that all else. But logins of which there are
+ * many, which strangers can see to, give way to them. */
 #ifndef QO_STORE_REDIS_PARTS_H
 #define QO_STORE_REDIS_PARTS_H
 
 #include "qo_redis.h"
 #include "qo_store_redis.h"
+
+#include "qo_limits.h"
+
+#include <apr_general.h>
 
 typedef struct {
     qo_redis_settings_t redis;
@@ -144,6 +149,19 @@ void qo_store_redis_prepare_pending(void);
     "local logins=redis.call('ZCOUNT',o,now,'+inf') "                                      \
     "return math.max(0,redis.call('DBSIZE')-logins-redis.call('ZCOUNT',t,now,'+inf')"      \
     "-redis.call('EXISTS',o)-redis.call('EXISTS',t)),logins end "
+
+/* set(order, logins, ...): SET with what follows. When there is no memory for it but more
+ * than a few pending logins, the oldest go first: a script that has taken something away is
+ * allowed what follows. `logins` is what their keys begin with. */
+#define QO_STORE_REDIS_FEW APR_STRINGIFY(QO_PENDING_FEW)
+#define QO_STORE_REDIS_DROP APR_STRINGIFY(QO_PENDING_DROP)
+#define QO_STORE_REDIS_SET                                                                 \
+    "local function set(o,logins,...) local r=redis.pcall('SET',...) "                     \
+    "if not r.err then return end "                                                        \
+    "if r.err:match('^-?OOM') and redis.call('ZCARD',o)>" QO_STORE_REDIS_FEW " then "      \
+    "local old=redis.call('ZPOPMIN',o," QO_STORE_REDIS_DROP ") "                           \
+    "for i=1,#old,2 do redis.call('DEL',logins..old[i]) end end "                          \
+    "redis.call('SET',...) end "
 
 /* ---- the port's calls, in files of their own ---- */
 

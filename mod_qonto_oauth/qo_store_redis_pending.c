@@ -21,13 +21,13 @@
  * many there may be, how many are removed at once, what the keys of logins begin with.
  * Those that expire first are the oldest, as all live equally long. */
 static qo_redis_script_t put_script = {
-    .text = "local k,o=KEYS[1],KEYS[2] "
+    .text = "local k,o=KEYS[1],KEYS[2] " QO_STORE_REDIS_SET
             "local t=redis.call('TIME') local now=t[1]*1000000+t[2] "
             "local d=ARGV[2]..string.rep('\\0',8)..ARGV[4] "
             "local h=redis.call('GETRANGE',k,0,15) "
             "if #h==16 and struct.unpack('>I8',h)>tonumber(ARGV[1]) "
             "and redis.call('GET',k)~=d then return 2 end "
-            "redis.call('SET',k,d,'PX',ARGV[3]) "
+            "set(o,ARGV[8],k,d,'PX',ARGV[3]) "
             "redis.call('ZADD',o,now+ARGV[3]*1000,ARGV[5]) "
             "redis.call('PEXPIRE',o,ARGV[3]+60000) "
             "local n=redis.call('ZCARD',o)-ARGV[6] "
@@ -35,13 +35,17 @@ static qo_redis_script_t put_script = {
             "for i=1,#old,2 do redis.call('DEL',ARGV[8]..old[i]) end end "
             "return 0"};
 
-/* KEYS: login. ARGV: now, nonce. Whose nonce it is has taken it. */
+/* KEYS: login. ARGV: now, nonce. Whose nonce it is has taken it. The end is written anew
+ * for Redis to allow the rest though its memory is full. */
 static qo_redis_script_t take_script = {
     .text = "local k=KEYS[1] local h=redis.call('GETRANGE',k,0,15) "
-            "if #h~=16 or struct.unpack('>I8',h)<=tonumber(ARGV[1]) then return 1 end "
+            "if #h~=16 then return 1 end "
+            "local left=struct.unpack('>I8',h)-ARGV[1] "
+            "if left<=0 then return 1 end "
             "local taker=h:sub(9) "
             "if taker==ARGV[2] then return 0 end "
             "if taker~=string.rep('\\0',8) then return 2 end "
+            "redis.call('PEXPIRE',k,string.format('%.0f',math.ceil(left/1000))) "
             "redis.call('SETRANGE',k,8,ARGV[2]) return 0"};
 
 /* KEYS: the lists. ARGV: how many at most of each. What they name is gone already. */

@@ -9,10 +9,11 @@
 /* Each may be run twice (see qo_store_redis_parts.h).
  *
  * KEYS: session, the two lists. ARGV: now, expires (packed), microseconds to live, idle,
- * nonce, value, how many sessions there may be (0: as many as there is memory for). */
+ * nonce, value, how many sessions there may be (0: as many as there is memory for), what
+ * the keys of logins begin with. */
 static qo_redis_script_t create_script = {
     .text = QO_STORE_REDIS_SCRIPT(
-        QO_STORE_REDIS_COUNT
+        QO_STORE_REDIS_COUNT QO_STORE_REDIS_SET
         "if live and h:sub(38,45)==ARGV[5] then return 0 end "
         "if live or (kind and kind~=1) then return 2 end "
         "local most=tonumber(ARGV[7]) "
@@ -20,7 +21,7 @@ static qo_redis_script_t create_script = {
         "h='\\1'..struct.pack('>I8',1)..ARGV[2].."
         "struct.pack('>I8I4I8',now+ARGV[3],ARGV[4],now)..ARGV[5]..string.rep('\\0',85) "
         "local l=left(now) if l<1 then return 0 end "
-        "redis.call('SET',k,h..ARGV[6],'PX',l) return 0")};
+        "set(KEYS[2],ARGV[8],k,h..ARGV[6],'PX',l) return 0")};
 
 /* KEYS: session. ARGV: now, version it must have, version it gets (both packed), nonce,
  * value. */
@@ -106,13 +107,14 @@ qo_status_t qo_store_redis_session_create(qo_store_t *store, const qo_hash_t *ke
     packed_t packed = pack((uint64_t)expires);
     qo_store_redis_list_t order, tombs;
     qo_store_redis_nonce_t nonce;
-    qo_store_redis_key_t session;
+    qo_store_redis_key_t session, login;
     qo_redis_command_t call;
 
     if (is_too_long(value, err) || qo_store_redis_nonce(&nonce, err) != QO_OK) {
         return QO_E_STORE_UNAVAILABLE;
     }
     qo_store_redis_key(&session, s, 's', key);
+    qo_store_redis_key(&login, s, 'p', key); /* for what it begins with */
     qo_store_redis_list(&order, s, 'o');
     qo_store_redis_list(&tombs, s, 't');
     qo_redis_begin_script(&call, &create_script, 3);
@@ -126,6 +128,7 @@ qo_status_t qo_store_redis_session_create(qo_store_t *store, const qo_hash_t *ke
     qo_redis_add_bytes(&call, nonce.bytes, sizeof(nonce.bytes));
     qo_redis_add_bytes(&call, value.data, value.len);
     qo_redis_add_number(&call, (int64_t)s->max_sessions);
+    qo_redis_add_bytes(&call, login.text, (size_t)(login.name - login.text));
     return qo_store_redis_run(s, &create_script, &call, true, true, err);
 }
 
@@ -193,6 +196,11 @@ qo_status_t qo_store_redis_touch(qo_store_t *store, const qo_hash_t *key, apr_ti
 
 /* ---- reading ---- */
 
+static bool is_time(apr_time_t time)
+{
+    return time > 0 && time <= QO_LIMIT_TIME;
+}
+
 bool qo_store_redis_read(qo_store_redis_session_t *out, const qo_redis_reply_t *reply,
                          apr_time_t now)
 {
@@ -214,7 +222,8 @@ bool qo_store_redis_read(qo_store_redis_session_t *out, const qo_redis_reply_t *
     out->slot = reply->text.data + QO_STORE_REDIS_SLOT;
     out->value.data = reply->text.data + QO_STORE_REDIS_HEAD;
     out->value.len = reply->text.len - QO_STORE_REDIS_HEAD;
-    return out->expires > now;
+    return is_time(out->expires) && is_time(out->end) && is_time(out->seen) &&
+           out->expires > now;
 }
 
 /* `seen` is Redis's time; how long ago it was is the same for everybody. */

@@ -118,6 +118,7 @@ static qo_status_t visit_some(const walk_t *walk, const qo_hash_t *keys, size_t 
         qo_redis_add_text(&commands[i], names[i].text);
     }
     qo_redis_begin_command(&commands[count], "TIME");
+    qo_redis_renew(walk->talk); /* who visits may take time */
     status = qo_redis_ask(walk->talk, replies, commands, (int)count + 1, err);
     for (size_t i = 0; status == QO_OK && i < count; i++) {
         status = qo_store_redis_give(walk->p, &replies[i], &replies[count], &value, &meta,

@@ -82,6 +82,11 @@ apr_time_t qo_wire_clock(void)
 
 /* ---- waiting ---- */
 
+static qo_status_t too_late(qo_err_t *err)
+{
+    return qo_error(err, QO_E_STORE_UNAVAILABLE, "no answer in time");
+}
+
 static qo_status_t await(int fd, short events, apr_time_t until, qo_err_t *err)
 {
     struct pollfd ready = {.fd = fd, .events = events};
@@ -91,7 +96,7 @@ static qo_status_t await(int fd, short events, apr_time_t until, qo_err_t *err)
         int rc;
 
         if (left <= 0) {
-            return qo_error(err, QO_E_STORE_UNAVAILABLE, "no answer in time");
+            return too_late(err);
         }
         rc = poll(&ready, 1, (int)((left + 999) / 1000));
         if (rc > 0) {
@@ -190,6 +195,9 @@ static qo_status_t secure(qo_wire_t *wire, const qo_wire_site_t *site, apr_time_
         return qo_error(err, QO_E_INTERNAL, "TLS: no memory, or no such name");
     }
     while ((step = qo_wire_tls_greet(wire->tls, err)) != QO_WIRE_TLS_DONE) {
+        if (qo_wire_clock() >= until) {
+            return too_late(err);
+        }
         if (step == QO_WIRE_TLS_FAILED) {
             return QO_E_STORE_UNAVAILABLE;
         }
@@ -286,15 +294,17 @@ qo_status_t qo_wire_send(qo_wire_t *wire, const void *data, size_t len, apr_time
     while (len > 0) {
         size_t sent;
         short wait;
-        qo_status_t status = step_write(wire, at, len, &sent, &wait, err);
+        qo_status_t status = qo_wire_clock() < until
+                                 ? step_write(wire, at, len, &sent, &wait, err)
+                                 : too_late(err);
 
-        at += sent;
-        len -= sent;
-        if (status == QO_OK && sent == 0) {
-            status = await(wire->fd, wait, until, err);
-        }
         if (status != QO_OK) {
             return status;
+        }
+        at += sent;
+        len -= sent;
+        if (sent == 0 && await(wire->fd, wait, until, err) != QO_OK) {
+            return QO_E_STORE_UNAVAILABLE;
         }
     }
     return QO_OK;
@@ -303,9 +313,12 @@ qo_status_t qo_wire_send(qo_wire_t *wire, const void *data, size_t len, apr_time
 qo_status_t qo_wire_receive(qo_wire_t *wire, void *out, size_t size, size_t *got,
                             apr_time_t until, qo_err_t *err)
 {
-    for (;;) {
+    *got = 0;
+    for (;;) { /* by the clock, too: the other side may never pause */
         short wait;
-        qo_status_t status = step_read(wire, out, size, got, &wait, err);
+        qo_status_t status = qo_wire_clock() < until
+                                 ? step_read(wire, out, size, got, &wait, err)
+                                 : too_late(err);
 
         if (status == QO_OK && *got == 0) {
             status = await(wire->fd, wait, until, err);

@@ -2,6 +2,7 @@
  * and coming back. */
 #include "qo_redis.h"
 #include "qo_limits.h"
+#include "qo_redis_pool.h"
 #include "qo_redis_reply.h"
 
 #include "redis.h"
@@ -389,7 +390,7 @@ static void test_pool(void)
     qo_redis_t *redis;
     qo_redis_talk_t *talk[4], *one_more;
     qo_err_t err = {.detail = ""};
-    int begun = 0;
+    int begun = 0, open = 0;
     const char *clients;
     long since;
 
@@ -414,6 +415,16 @@ static void test_pool(void)
     for (int i = 1; i < 4; i++) {
         qo_redis_end(talk[i]);
     }
+    settings->timeout_ms = 5000 * process_slow();
+    (void)crowd(redis, 16);
+    for (int i = 0; i < 4; i++) {
+        open += redis->talks[i].reader != NULL;
+        redis->talks[i].used -= apr_time_from_sec(QO_REDIS_IDLE + 1);
+    }
+    tap_ok(open > 1 && works(redis), "a minute later one is needed");
+    redis_sleep(50);
+    clients = strstr(redis_say(r, "INFO clients"), "connected_clients:");
+    tap_ok(clients != NULL && atoi(clients + 18) == 2, "and the others are closed");
     apr_pool_destroy(p);
     redis_sleep(50);
     clients = strstr(redis_say(r, "INFO clients"), "connected_clients:");

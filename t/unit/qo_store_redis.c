@@ -2,6 +2,9 @@
  * the way and what is found out about it, memory that is full, users that may do little,
  * servers that stop, hang, come back or come back empty. */
 #include "qo_store_redis.h"
+#include "qo_store_redis_parts.h"
+
+#include "qo_limits.h"
 
 #include "redis.h"
 #include "store_port.h"
@@ -403,6 +406,75 @@ static void test_full(void)
     apr_pool_destroy(p);
 }
 
+static long long say_number(const redis_t *r, const char *line, const char *before)
+{
+    const char *at = strstr(redis_say(r, "%s", line), before);
+
+    return at != NULL ? atoll(at + strlen(before)) : -1;
+}
+
+static int put_many(qo_store_t *s, uint32_t first, uint32_t count)
+{
+    static char padding[4000];
+    int good = 0;
+
+    memset(padding, 'x', sizeof(padding) - 1);
+    for (uint32_t n = first; n < first + count; n++) {
+        qo_hash_t key = store_port_key(n);
+
+        good += S->pending_put(s, &key, store_port_value(padding),
+                               now + apr_time_from_sec(900), now, NULL) == QO_OK;
+    }
+    return good;
+}
+
+/* Strangers begin so many logins that nothing else has room. */
+static void test_flood(void)
+{
+    apr_pool_t *p = new_pool();
+    redis_t *full = redis_new(root, "");
+    qo_store_t *s = open_as(
+        p, apr_psprintf(p, "redis+unix://%s?timeout=%ds", full->socket, 5 * process_slow()),
+        0, 0);
+    int made = 0, kept = 0;
+    long long room, few;
+
+    for (uint32_t n = 0; n < 20; n++) {
+        kept += create(s, n, "v", 500) == QO_OK;
+    }
+    tap_int(kept, 20, "people are signed in");
+    room = say_number(full, "INFO memory", "used_memory:") + (8LL << 20);
+    (void)redis_say(full, "CONFIG SET maxmemory %lld", room);
+    tap_int(put_many(s, 1000, 3000), 3000, "however many strangers come");
+    tap_ok(say_number(full, "ZCARD qonto:o", ":") < 2500, "only the newest have room");
+    (void)redis_say(full, "CONFIG SET maxmemory 100kb");
+    tap_int(take(s, 3999), QO_OK, "a login is taken though there is no room at all");
+    tap_int(take(s, 3999), QO_E_CONFLICT, "once");
+    (void)redis_say(full, "CONFIG SET maxmemory %lld", room);
+    for (uint32_t n = 20; n < 220 && made < 200; n++) {
+        made += create(s, n, "v", 500) == QO_OK;
+        (void)put_many(s, 4000 + n, 1);
+    }
+    tap_int(made, 200, "who signs in gets in");
+    kept = 0;
+    for (uint32_t n = 0; n < 220; n++) {
+        kept += get(s, n, "v", 1) == QO_OK;
+    }
+    tap_int(kept, 220, "and all stay in");
+    tap_int(say_number(full, "DBSIZE", ":"),
+            220 + 1 + say_number(full, "ZCARD qonto:o", ":"), "no login is left uncounted");
+    (void)redis_say(full, "CONFIG SET maxmemory 100kb");
+    while (put_many(s, 5000 + (uint32_t)made, 1) == 1 && made < 2000) {
+        made++;
+    }
+    few = say_number(full, "ZCARD qonto:o", ":");
+    tap_ok(few <= QO_PENDING_FEW && few > QO_PENDING_FEW - QO_PENDING_DROP,
+           "a few logins stay: %lld", few);
+    tap_int(create(s, 300, "v", 500), QO_E_STORE_FULL, "for sessions have taken the rest");
+    redis_end(full);
+    apr_pool_destroy(p);
+}
+
 /* ---- users ---- */
 
 /* The line of DIRECTIVES.md that admins are to paste, for this password. */
@@ -536,6 +608,93 @@ static void test_damage(const redis_t *r, qo_store_t *s)
         tap_int(store_port_stroll(&port, &crowd, false), QO_OK, "are walked through");
         tap_int(crowd.visits, 1, "alone");
     }
+}
+
+/* Writes eight bytes of a session, as hex digits. */
+static void plant(const redis_t *r, uint32_t n, int at, const char *hex)
+{
+    qo_hash_t key = store_port_key(n);
+    char name[44];
+    char bytes[33] = "";
+
+    for (size_t i = 0; i < 8; i++) {
+        (void)apr_snprintf(bytes + 4 * i, 5, "\\x%.2s", hex + 2 * i);
+    }
+    qo_crypto_text(name, key.bytes, QO_HASH_LEN);
+    (void)redis_say(r, "SELECT 7\r\nSETRANGE qonto:s:%s %d \"%s\"", name, at, bytes);
+}
+
+static bool read_clock(const char *seconds, const char *rest)
+{
+    qo_redis_reply_t items[2] = {{.kind = QO_REDIS_TEXT, .text = store_port_value(seconds)},
+                                 {.kind = QO_REDIS_TEXT, .text = store_port_value(rest)}};
+    qo_redis_reply_t reply = {.kind = QO_REDIS_LIST, .count = 2, .items = items};
+    apr_time_t time;
+
+    return qo_store_redis_time(&time, &reply);
+}
+
+/* Times with which nobody can reckon. */
+static void test_numbers(const redis_t *r, qo_store_t *s)
+{
+    static const char *const numbers[] = {"8000000000000000", "ffffffffffffffff",
+                                          "7fffffffffffffff", "1000000000000001",
+                                          "0000000000000000"};
+    static const int fields[] = {9, 17, 29}; /* expires, end, seen */
+    qo_lease_t lease = store_port_wish(1);
+    uint32_t n = 900;
+
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        for (size_t j = 0; j < sizeof(fields) / sizeof(fields[0]); j++) {
+            tap_int(create(s, ++n, "v", 500), QO_OK, "a session");
+            plant(r, n, fields[j], numbers[i]);
+            tap_int(get(s, n, "v", 1), QO_E_NOT_FOUND, numbers[i]);
+        }
+    }
+    for (int i = 0; i < 4; i++) {
+        tap_int(create(s, ++n, "v", 500), QO_OK, "a session");
+        tap_int(acquire(s, n, &lease), QO_OK, "is leased");
+        plant(r, n, QO_STORE_REDIS_SLOT + 53, numbers[i]);
+        tap_int(acquire(s, n, &lease), QO_OK, "for times that are none: not");
+    }
+    tap_ok(read_clock("1700000000", "999999"), "a clock");
+    tap_ok(!read_clock("9223372036854775807", "0") && !read_clock("0", "1") &&
+               !read_clock("-9223372036854775808", "0") && !read_clock("1", "1000000") &&
+               !read_clock("1", "-1") && !read_clock("1", "9223372036854775807"),
+           "what is none");
+}
+
+static void visit_slowly(void *data, const qo_hash_t *key, qo_bytes_t value,
+                         const qo_store_meta_t *meta)
+{
+    (void)key;
+    (void)value;
+    (void)meta;
+    redis_sleep(10 * process_slow());
+    ++*(int *)data;
+}
+
+/* One deadline is not for all that is read in a step. */
+static void test_slow_walk(const redis_t *r)
+{
+    apr_pool_t *p = new_pool();
+    qo_store_t *s = open_as(p,
+                            apr_psprintf(p, "redis+unix://%s?db=8&timeout=%dms", r->socket,
+                                         200 * process_slow()),
+                            0, 0);
+    qo_store_cursor_t cursor = {.done = false};
+    qo_status_t status = QO_OK;
+    int visits = 0;
+
+    for (uint32_t n = 0; n < 40; n++) {
+        (void)create(s, n, "v", 500);
+    }
+    while (status == QO_OK && !cursor.done) {
+        status = S->session_walk(s, p, &cursor, visit_slowly, &visits, now, NULL);
+    }
+    tap_int(status, QO_OK, "a walk with one who looks closely");
+    tap_int(visits, 40, "meets all");
+    apr_pool_destroy(p);
 }
 
 /* ---- servers that come and go ---- */
@@ -721,6 +880,7 @@ int main(void)
     test_port(r);
     test_lost(r);
     test_full();
+    test_flood();
     test_user();
     {
         qo_store_t *s =
@@ -728,7 +888,9 @@ int main(void)
 
         test_clocks(s);
         test_damage(r, s);
+        test_numbers(r, s);
     }
+    test_slow_walk(r);
     test_hang();
     test_empty();
     test_tls();

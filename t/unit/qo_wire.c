@@ -233,6 +233,34 @@ static void test_deadlines(void)
     (void)close(full);
 }
 
+/* One who never pauses: there is always something to read. */
+static void test_babble(void)
+{
+    static char much[1 << 16];
+    redis_liar_t liar = redis_liar(much, sizeof(much), 1 << 30);
+    qo_wire_t wire = QO_WIRE_CLOSED;
+    qo_err_t err = {.detail = ""};
+    qo_status_t status = QO_OK;
+    long since;
+    apr_time_t until;
+    char byte;
+    size_t got;
+
+    tap_int(qo_wire_open(&wire, site_of("127.0.0.1", liar.port), in_ms(2000), NULL), QO_OK,
+            "one who babbles");
+    tap_int(qo_wire_send(&wire, "x", 1, in_ms(2000), NULL), QO_OK, "is asked");
+    since = redis_ms();
+    until = in_ms(150);
+    while (status == QO_OK && redis_ms() < since + 3000L * process_slow()) {
+        status = qo_wire_receive(&wire, &byte, 1, &got, until, &err);
+    }
+    tap_int(status, QO_E_STORE_UNAVAILABLE, "and not heard out");
+    took(since, 150, "babble");
+    says(err.detail, "in time", "and why");
+    qo_wire_close(&wire);
+    redis_liar_end(&liar);
+}
+
 static void test_many_addresses(void)
 {
     struct sockaddr_in dead = {.sin_family = AF_INET};
@@ -379,6 +407,7 @@ static void test_tls(void)
 {
     const char *ca = in_dir("ca.pem");
     qo_err_t err = {.detail = ""};
+    int many = 0;
 
     says(ping(secure_site("localhost", ca), 2000), "+PONG", "TLS by name");
     says(ping(secure_site("127.0.0.1", ca), 2000), "+PONG", "TLS by address");
@@ -402,6 +431,10 @@ static void test_tls(void)
     says(ping(secure_site("localhost", in_dir("nothing.pem")), 2000),
          "no certificates can be read", "no such file");
     tap_int(qo_wire_check_ca(ca, &err), QO_OK, "a file with certificates");
+    for (int i = 0; i < 200; i++) {
+        many += qo_wire_check_ca(ca, NULL) == QO_OK;
+    }
+    tap_int(many, 200, "may be asked about as often as one likes");
     tap_int(qo_wire_check_ca(in_dir("log"), &err), QO_E_STORE_UNAVAILABLE, "another file");
     says(err.detail, "no certificates", "is told");
 }
@@ -454,6 +487,7 @@ int main(void)
     test_ways();
     test_no_way();
     test_deadlines();
+    test_babble();
     test_many_addresses();
     test_slow_names();
     test_name_outlives();

@@ -412,8 +412,8 @@ static inline redis_liar_t redis_liar(const char *bytes, size_t len, int times)
 
         if (fork() == 0) {
             while (read(client, heard, sizeof(heard)) > 0) {
-                for (int i = 0; i < times; i++) {
-                    (void)redis_relay_send(client, bytes, (ssize_t)len);
+                for (int i = 0; i < times && redis_relay_send(client, bytes, (ssize_t)len);
+                     i++) {
                 }
             }
             _exit(0);
