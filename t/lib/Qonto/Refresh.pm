@@ -109,9 +109,9 @@ sub statuses (@answers) {
 }
 
 # The access tokens that reached the backend since its last clear: token => how often; '-' without.
-sub seen_tokens ($rig) {
+sub seen_tokens ($rig, $path = undef) {
     my %seen;
-    for my $request ($rig->backend->requests) {
+    for my $request (grep { !defined $path || $_->{path} eq $path } $rig->backend->requests) {
         my ($value) = map { $_->[1] } grep { lc $_->[0] eq 'authorization' } $request->{headers}->@*;
         $seen{ ($value // '') =~ /^Bearer (\S+)$/ ? $1 : '-' }++;
     }
