@@ -262,6 +262,12 @@ static const char *check_store(cmd_parms *cmd, const char *store)
                                          "; without one, write lmdb or lmdb:DIR", NULL);
 }
 
+static bool is_known(const char *store)
+{
+    return strcmp(store, "lmdb") == 0 || strncmp(store, "lmdb:", 5) == 0 ||
+           qo_store_redis_is(store);
+}
+
 /* May the value hold a password? */
 static bool is_secret(const char *store)
 {
@@ -282,6 +288,12 @@ static const char *set_store(cmd_parms *cmd, void *dir, const char *value)
         }
     }
     conf_of(cmd)->store = store;
+    /* What came from a file or command may be a password alone, and no sentence about a
+     * provider of that name may quote it. */
+    if (store != value && !is_known(store)) {
+        return complain(cmd, "what was read is neither lmdb:DIR nor an address such as "
+                             "redis://user:password@host:6379/0");
+    }
     return complain(cmd, check_store(cmd, store));
 }
 

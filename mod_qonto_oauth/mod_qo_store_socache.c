@@ -620,8 +620,9 @@ const qo_store_provider_t mod_qo_store_socache_provider = {
               "host only, may be evicted when the provider has no room, and are lost when "
               "httpd reloads or restarts (shmcb) or the cache server does (memcache, "
               "redis). A lease may be lost in the same ways: then the same tokens may be "
-              "renewed twice, which Qonto forgives for a minute only. A cache server "
-              "that hangs holds up its visitors",
+              "renewed twice, which Qonto forgives for a minute only. A process that is "
+              "killed while it renews tokens may cost that session (shmcb, dbm). A cache "
+              "server that hangs holds up its visitors",
     .prepare = prepare,
     .attach = attach,
     .pending_put = pending_put,

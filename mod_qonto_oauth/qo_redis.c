@@ -39,7 +39,7 @@ static qo_status_t exchange(qo_redis_talk_t *talk, qo_redis_reply_t *replies,
     qo_status_t status;
 
     if (!qo_redis_reply_format(&said, talk->p, commands, count)) {
-        return qo_error(err, QO_E_STORE_UNAVAILABLE, "no memory");
+        return qo_error(err, QO_E_INTERNAL, "no memory");
     }
     talk->sent = true;
     status = qo_wire_send(&talk->wire, said.data, said.len, talk->until, err);
@@ -109,14 +109,14 @@ static qo_status_t connect_anew(qo_redis_talk_t *talk, qo_err_t *err)
     qo_status_t status;
 
     qo_redis_pool_hang_up(talk);
-    talk->age = talk->redis->failures;
+    talk->age = atomic_load(&talk->redis->health->failures);
     status = qo_wire_open(&talk->wire, talk->redis->site, talk->until, err);
     if (status != QO_OK) {
         return status;
     }
     talk->reader = qo_redis_reply_reader();
     if (talk->reader == NULL) {
-        return qo_error(err, QO_E_STORE_UNAVAILABLE, "no memory");
+        return qo_error(err, QO_E_INTERNAL, "no memory");
     }
     status = authenticate(talk, err);
     if (status == QO_OK) {
@@ -126,14 +126,18 @@ static qo_status_t connect_anew(qo_redis_talk_t *talk, qo_err_t *err)
     return status;
 }
 
-static qo_status_t fail(qo_redis_talk_t *talk, const qo_err_t *why, qo_err_t *err)
+/* What is wrong with this process alone must not keep the others from Redis. */
+static qo_status_t fail(qo_redis_talk_t *talk, qo_status_t status, const qo_err_t *why,
+                        qo_err_t *err)
 {
     qo_err_t all = {.detail = ""};
 
     qo_redis_pool_hang_up(talk);
     (void)qo_error(&all, QO_E_STORE_UNAVAILABLE, "redis at %s: %s",
                    qo_wire_shown(talk->redis->site), why->detail);
-    qo_redis_pool_down(talk->redis, &all);
+    if (status != QO_E_INTERNAL) {
+        qo_redis_pool_down(talk->redis, &all);
+    }
     return qo_error(err, QO_E_STORE_UNAVAILABLE, "%s", all.detail);
 }
 
@@ -170,7 +174,7 @@ qo_status_t qo_redis_ask(qo_redis_talk_t *talk, qo_redis_reply_t *replies,
         }
     }
     if (status != QO_OK) {
-        return fail(talk, &why, err);
+        return fail(talk, status, &why, err);
     }
     qo_redis_pool_up(talk->redis);
     if (is_lost(&replies[0])) {

@@ -30,7 +30,8 @@ typedef struct {
 
 typedef struct qo_redis_t qo_redis_t;
 
-/* Opens nothing yet. `settings` must live as long as `p`. */
+/* Opens nothing yet. `settings` must live as long as `p`. Processes that are forked from
+ * then on tell each other whether Redis is away. */
 qo_redis_t *qo_redis_make(apr_pool_t *p, const qo_redis_settings_t *settings);
 
 /* In the process that will use it; closes everything when `p` ends. Still opens nothing: a

@@ -3,6 +3,7 @@
 #include "qo_limits.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,11 +29,31 @@ static bool wait_for_change(qo_redis_t *redis, apr_time_t until)
 
 /* ---- making and ending ---- */
 
+static apr_status_t forget_health(void *health)
+{
+    (void)munmap(health, sizeof(qo_redis_health_t)); /* it was mapped in this very size */
+    return APR_SUCCESS;
+}
+
+/* Forked processes have it in common. Without such memory each knows only its own. */
+static qo_redis_health_t *new_health(apr_pool_t *p)
+{
+    qo_redis_health_t *health = mmap(NULL, sizeof(*health), PROT_READ | PROT_WRITE,
+                                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (health == MAP_FAILED) {
+        return apr_pcalloc(p, sizeof(*health));
+    }
+    apr_pool_cleanup_register(p, health, forget_health, apr_pool_cleanup_null);
+    return health;
+}
+
 qo_redis_t *qo_redis_make(apr_pool_t *p, const qo_redis_settings_t *settings)
 {
     qo_redis_t *redis = apr_pcalloc(p, sizeof(*redis));
 
     redis->settings = settings;
+    redis->health = new_health(p);
     redis->site = qo_wire_site(p, &settings->place);
     return redis;
 }
@@ -135,8 +156,6 @@ qo_status_t qo_redis_attach(qo_redis_t *redis, apr_pool_t *p, qo_err_t *err)
     if (!prepare_lock(redis)) {
         return qo_error(err, QO_E_STORE_UNAVAILABLE, "redis: no mutex can be had");
     }
-    redis->down = false;
-    redis->probing = false;
     redis->process = getpid();
     /* Before the pools of the talks are destroyed with `p`, as their wires go first. */
     apr_pool_pre_cleanup_register(p, redis, detach);
@@ -154,10 +173,13 @@ static void wake_all(qo_redis_t *redis)
  * and each would take a deadline of its own to show it. */
 void qo_redis_pool_down(qo_redis_t *redis, const qo_err_t *why)
 {
+    qo_redis_health_t *health = redis->health;
+
+    atomic_store(&health->probe_at,
+                 qo_wire_clock() + apr_time_from_msec(QO_REDIS_PROBE_MS));
+    atomic_fetch_add(&health->failures, 1);
+    atomic_store(&health->down, true);
     enter(redis);
-    redis->down = true;
-    redis->failures++;
-    redis->probe_at = qo_wire_clock() + apr_time_from_msec(QO_REDIS_PROBE_MS);
     redis->why = *why;
     wake_all(redis);
     leave(redis);
@@ -165,19 +187,36 @@ void qo_redis_pool_down(qo_redis_t *redis, const qo_err_t *why)
 
 void qo_redis_pool_up(qo_redis_t *redis)
 {
-    if (redis->down) {
+    if (atomic_exchange(&redis->health->down, false)) {
         enter(redis);
-        redis->down = false;
         wake_all(redis);
         leave(redis);
     }
 }
 
-/* May this caller try? Under the lock. */
-static bool admit(qo_redis_t *redis, bool *probes)
+/* May this caller try? While Redis is down one may, and if that one dies of it, another
+ * when its time is up. */
+static bool admit(const qo_redis_t *redis)
 {
-    *probes = redis->down && !redis->probing && qo_wire_clock() >= redis->probe_at;
-    return !redis->down || *probes;
+    apr_time_t clock = qo_wire_clock();
+    long long due = atomic_load(&redis->health->probe_at);
+
+    return !atomic_load(&redis->health->down) ||
+           (clock >= due && atomic_compare_exchange_strong(
+                                &redis->health->probe_at, &due,
+                                clock + apr_time_from_msec(redis->settings->timeout_ms +
+                                                           QO_REDIS_PROBE_MS)));
+}
+
+static qo_status_t not_now(const qo_redis_t *redis, qo_err_t *err)
+{
+    if (redis->why.detail[0] == '\0') {
+        return qo_error(err, QO_E_STORE_UNAVAILABLE,
+                        "redis at %s: another process found it away (not asked again yet)",
+                        qo_wire_shown(redis->site));
+    }
+    return qo_error(err, QO_E_STORE_UNAVAILABLE, "%s (not asked again yet)",
+                    redis->why.detail);
 }
 
 /* ---- the pool ---- */
@@ -200,29 +239,26 @@ static qo_redis_talk_t *find_free(const qo_redis_t *redis)
 static qo_status_t take_turn(qo_redis_talk_t **out, qo_redis_t *redis, apr_time_t until,
                              qo_err_t *err)
 {
-    qo_redis_talk_t *talk = NULL;
-    bool probes = false;
+    qo_redis_talk_t *talk;
     bool in_time = true;
 
-    while (redis->process != 0 && admit(redis, &probes) &&
-           (talk = find_free(redis)) == NULL && in_time) {
+    while (redis->process != 0 && !atomic_load(&redis->health->down) &&
+           find_free(redis) == NULL && in_time) {
         in_time = wait_for_change(redis, until);
     }
+    talk = find_free(redis);
     if (redis->process == 0) {
         return qo_error(err, QO_E_STORE_UNAVAILABLE, "redis: the process is ending");
     }
-    if (talk == NULL && redis->down) {
-        return qo_error(err, QO_E_STORE_UNAVAILABLE, "%s (not asked again yet)",
-                        redis->why.detail);
-    }
-    if (talk == NULL) {
+    if (talk == NULL && !atomic_load(&redis->health->down)) {
         return qo_error(err, QO_E_STORE_UNAVAILABLE,
                         "redis: all %d connections of this process are in use (pool=)",
                         redis->settings->connections);
     }
+    if (talk == NULL || !admit(redis)) {
+        return not_now(redis, err);
+    }
     talk->busy = true;
-    talk->probes = probes;
-    redis->probing = redis->probing || probes;
     *out = talk;
     return QO_OK;
 }
@@ -234,7 +270,7 @@ apr_time_t qo_redis_pool_deadline(const qo_redis_t *redis)
 
 static bool is_stale(const qo_redis_talk_t *talk)
 {
-    return talk->age != talk->redis->failures ||
+    return talk->age != atomic_load(&talk->redis->health->failures) ||
            qo_wire_clock() - talk->used > apr_time_from_sec(QO_REDIS_IDLE) ||
            !qo_wire_quiet(&talk->wire);
 }
@@ -266,10 +302,6 @@ void qo_redis_end(qo_redis_talk_t *talk)
 
     apr_pool_clear(talk->p);
     enter(redis);
-    if (talk->probes) {
-        redis->probing = false;
-    }
-    talk->probes = false;
     talk->busy = false;
     talk->used = qo_wire_clock();
     (void)pthread_cond_signal(&redis->change); /* cannot fail */

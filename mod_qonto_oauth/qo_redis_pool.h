@@ -19,23 +19,28 @@ struct qo_redis_talk_t {
     apr_time_t used;  /* when it was given back */
     unsigned int age; /* how many failures there had been when it was opened */
     bool busy;
-    bool probes; /* is the one who tries while Redis is down */
-    bool sent;   /* something of what is asked has been sent */
+    bool sent; /* something of what is asked has been sent */
 };
+
+/* What all processes of a server know together, in memory that they share. Each field is
+ * right by itself; nobody waits for anybody here, so that no process that dies is missed.
+ */
+typedef struct {
+    atomic_bool down;
+    atomic_llong probe_at; /* who is first to move it on, once it has come, may try */
+    atomic_uint failures;
+} qo_redis_health_t;
 
 struct qo_redis_t {
     const qo_redis_settings_t *settings;
     qo_wire_site_t *site;
+    qo_redis_health_t *health;
     atomic_int process; /* that may use it; 0: none (any more) */
 
     pthread_mutex_t lock; /* of all below, and of `busy` and `used` above */
     pthread_cond_t change;
     qo_redis_talk_t *talks;
-    atomic_bool down;
-    bool probing;
-    apr_time_t probe_at;
-    atomic_uint failures;
-    qo_err_t why;
+    qo_err_t why; /* what this process met last */
 };
 
 /* Closes the talk's connection, if there is one. */

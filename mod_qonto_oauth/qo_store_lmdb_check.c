@@ -1,11 +1,10 @@
+#include "qo_rights.h"
 #include "qo_store_lmdb_env.h"
 
 #include <apr_strings.h>
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -86,15 +85,7 @@ static bool claim_file(const place_t *place, const char *name, report_t *report)
  * get the right owner, and a path the children cannot reach shows now. */
 static bool become_user(const place_t *place, report_t *report)
 {
-    const struct passwd *user;
-    int rc;
-
-    if (geteuid() != 0 || place->uid == 0) {
-        return true;
-    }
-    user = getpwuid(place->uid);
-    rc = user != NULL ? initgroups(user->pw_name, place->gid) : setgroups(0, NULL);
-    if (rc != 0 || setgid(place->gid) != 0 || setuid(place->uid) != 0) {
+    if (!qo_rights_become((long)place->uid, (long)place->gid)) {
         say(report, QO_STORE_LMDB_BROKEN, "cannot be checked as user %ld: %s",
             (long)place->uid, strerror(errno));
         return false;

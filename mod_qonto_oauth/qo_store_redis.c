@@ -117,7 +117,7 @@ static qo_status_t prepare(qo_store_t **out, apr_pool_t *p, const qo_store_setup
     s->max_sessions = setup->max_sessions;
     s->max_pending = setup->max_pending != 0 ? setup->max_pending : QO_LIMIT_PENDING;
     if (!setup->as_it_is) {
-        qo_store_redis_ask_around(s, &found);
+        qo_store_redis_ask_around(s, setup, &found);
     }
     return qo_error(err, QO_OK, "%s", found.detail);
 }

@@ -1,5 +1,6 @@
 /* What the parent asks Redis at the start. A process of its own does it, so that nothing of
  * it stays: no socket, and no thread that hangs in a name server. */
+#include "qo_rights.h"
 #include "qo_store_redis_parts.h"
 
 #include "qo_limits.h"
@@ -7,6 +8,7 @@
 #include <apr_strings.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -85,16 +87,24 @@ static void ask(const qo_store_redis_t *s, qo_redis_talk_t *talk, qo_err_t *out)
     }
 }
 
-static void examine(const qo_store_redis_t *s, qo_err_t *out)
+/* With a view of its own: what it finds is for the log, not for those who come later. */
+static void examine(const qo_store_redis_t *s, const qo_store_setup_t *setup, qo_err_t *out)
 {
     qo_redis_talk_t *talk;
+    qo_redis_t *redis;
     apr_pool_t *p;
 
     if (apr_pool_create(&p, NULL) != APR_SUCCESS) {
         return;
     }
-    if (qo_redis_attach(s->redis, p, out) == QO_OK &&
-        qo_redis_begin(&talk, s->redis, out) == QO_OK) {
+    redis = qo_redis_make(p, &s->settings->redis);
+    /* With the rights of the children, who may be refused where root is not; and what a
+     * server sends is nothing for root to read. */
+    if (!qo_rights_become(setup->uid, setup->gid)) {
+        (void)qo_error(out, QO_OK, "Redis cannot be asked as user %ld: %s", setup->uid,
+                       strerror(errno));
+    } else if (qo_redis_attach(redis, p, out) == QO_OK &&
+               qo_redis_begin(&talk, redis, out) == QO_OK) {
         ask(s, talk, out);
         qo_redis_end(talk);
     }
@@ -102,14 +112,14 @@ static void examine(const qo_store_redis_t *s, qo_err_t *out)
 }
 
 /* The server's handlers are for the server. */
-static void run(const qo_store_redis_t *s, int to)
+static void run(const qo_store_redis_t *s, const qo_store_setup_t *setup, int to)
 {
     qo_err_t found = {.detail = ""};
 
     (void)signal(SIGTERM, SIG_DFL);
     (void)signal(SIGALRM, SIG_DFL);
-    (void)alarm(30);
-    examine(s, &found);
+    (void)alarm(60); /* the parent gives up sooner */
+    examine(s, setup, &found);
     if (write(to, found.detail, sizeof(found.detail)) != (ssize_t)sizeof(found.detail)) {
         _exit(1);
     }
@@ -148,21 +158,22 @@ static void end_child(pid_t child)
     } while (got < 0 && errno == EINTR);
 }
 
-void qo_store_redis_ask_around(const qo_store_redis_t *s, qo_err_t *out)
+void qo_store_redis_ask_around(const qo_store_redis_t *s, const qo_store_setup_t *setup,
+                               qo_err_t *out)
 {
     int wait_ms = 3 * s->settings->redis.timeout_ms + GRACE_MS;
     int ends[2];
     pid_t child;
 
     out->detail[0] = '\0';
-    if (pipe(ends) != 0) {
+    if (pipe2(ends, O_CLOEXEC) != 0) {
         (void)qo_error(out, QO_OK, "Redis could not be asked: %s", strerror(errno));
         return;
     }
     child = fork();
     if (child == 0) {
         (void)close(ends[0]);
-        run(s, ends[1]);
+        run(s, setup, ends[1]);
     }
     (void)close(ends[1]); /* the child's */
     if (child < 0 || !listen_to(ends[0], wait_ms, out)) {

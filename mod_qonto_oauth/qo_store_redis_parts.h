@@ -184,8 +184,9 @@ qo_status_t qo_store_redis_pending_take(qo_store_t *store, const qo_hash_t *key,
 qo_status_t qo_store_redis_sweep(qo_store_t *store, apr_time_t now, uint32_t max,
                                  bool *more, qo_err_t *err);
 
-/* Asks Redis from a process of its own, at the start: a sentence for the log when it cannot
- * be used as it is, else "". */
-void qo_store_redis_ask_around(const qo_store_redis_t *s, qo_err_t *out);
+/* Asks Redis from a process of its own with the rights of `setup`'s user, at the start: a
+ * sentence for the log when it cannot be used as it is, else "". */
+void qo_store_redis_ask_around(const qo_store_redis_t *s, const qo_store_setup_t *setup,
+                               qo_err_t *out);
 
 #endif

@@ -133,7 +133,7 @@ static qo_status_t connect_socket(int *out, const struct sockaddr *address, sock
     qo_status_t status = QO_OK;
 
     if (fd < 0) {
-        return qo_error(err, QO_E_STORE_UNAVAILABLE, "no socket: %s", strerror(errno));
+        return qo_error(err, QO_E_INTERNAL, "no socket: %s", strerror(errno));
     }
     if (connect(fd, address, len) != 0) {
         /* EAGAIN: the queue of a unix socket is full, and nothing would tell when it is
@@ -187,7 +187,7 @@ static qo_status_t secure(qo_wire_t *wire, const qo_wire_site_t *site, apr_time_
     wire->tls = qo_wire_tls_new(site->tls, wire->fd, site->host,
                                 qo_wire_name_is_address(site->name));
     if (wire->tls == NULL) {
-        return qo_error(err, QO_E_STORE_UNAVAILABLE, "TLS: no memory, or no such name");
+        return qo_error(err, QO_E_INTERNAL, "TLS: no memory, or no such name");
     }
     while ((step = qo_wire_tls_greet(wire->tls, err)) != QO_WIRE_TLS_DONE) {
         if (step == QO_WIRE_TLS_FAILED) {

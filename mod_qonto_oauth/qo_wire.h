@@ -4,8 +4,9 @@
  * other side closed raises no signal. The only room that opens sockets and the only one
  * that knows libssl.
  *
- * Every call answers QO_OK or QO_E_STORE_UNAVAILABLE with the reason; after the latter the
- * connection is of no further use. */
+ * Every call answers QO_OK or, with the reason, QO_E_STORE_UNAVAILABLE; after the latter
+ * the connection is of no further use. qo_wire_open alone answers QO_E_INTERNAL as well: it
+ * is this process that lacks a socket, a thread or memory. */
 #ifndef QO_WIRE_H
 #define QO_WIRE_H
 

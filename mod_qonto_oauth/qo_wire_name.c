@@ -287,7 +287,7 @@ qo_status_t qo_wire_name_find(qo_wire_addresses_t *out, qo_wire_name_t *name,
         return QO_OK;
     }
     if (question == NULL) {
-        return qo_error(err, QO_E_STORE_UNAVAILABLE, "the name %s: no thread to look it up",
+        return qo_error(err, QO_E_INTERNAL, "the name %s: no thread to look it up",
                         name->host);
     }
     if (wait_for(question, until)) {

@@ -25,7 +25,8 @@ qo_wire_name_t *qo_wire_name(apr_pool_t *p, const char *host, int port);
 bool qo_wire_name_is_address(const qo_wire_name_t *name);
 
 /* Cached for QO_REDIS_NAME_LIFE seconds. QO_E_STORE_UNAVAILABLE: there is no such name, or
- * nobody told in time; a later call then finds the answer if it has come meanwhile. */
+ * nobody told in time; a later call then finds the answer if it has come meanwhile.
+ * QO_E_INTERNAL: no thread can be had. */
 qo_status_t qo_wire_name_find(qo_wire_addresses_t *out, qo_wire_name_t *name,
                               apr_time_t until, qo_err_t *err) QO_MUST_CHECK;
 

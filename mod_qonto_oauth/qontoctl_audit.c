@@ -61,7 +61,10 @@ static const char *find_who(apr_pool_t *p)
 
 static int open_file(const char *file)
 {
-    return open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY,
+    /* O_NONBLOCK: a pipe that nobody reads is an error, and no reason to wait. */
+    return open(file,
+                O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY |
+                    O_NONBLOCK,
                 0640);
 }
 

@@ -2,6 +2,7 @@
 
 #include "qo_config.h"
 #include "qo_keyfile.h"
+#include "qo_rights.h"
 #include "qo_secret.h"
 #include "qo_store_lmdb.h"
 #include "qo_store_redis.h"
@@ -219,7 +220,7 @@ static qontoctl_exit_t become_owner(const char *dir)
     if (info.st_uid == 0) {
         return QONTOCTL_DONE;
     }
-    if (setgroups(0, NULL) != 0 || setgid(info.st_gid) != 0 || setuid(info.st_uid) != 0) {
+    if (!qo_rights_become((long)info.st_uid, (long)info.st_gid)) {
         return qontoctl_print_error(QONTOCTL_TROUBLE,
                                     "the rights of the owner of %s cannot be taken: %s",
                                     dir, strerror(errno));

@@ -40,6 +40,11 @@ signs_in 'a file the group may read',      'file:@root@/secret';
 signs_in 'a command',                      'exec:@root@/give';
 $h->write('secret', $secret, 0600);
 signs_in 'a command with arguments',       '"exec:/bin/cat @root@/secret"';
+$h->conf(Qonto::Httpd::sample(QontoSessionStore => 'file:@root@/secret', first => $more));
+my ($refused, $sentence) = $h->check;
+is $refused, 1, 'a store that is a password alone is refused';
+like $sentence, qr/QontoSessionStore.*redis:/s, '- with what to write';
+ok index($sentence, substr $secret, 0, 4) < 0, '- and without telling it';
 my $quoted = $secret =~ s/([\\"])/\\$1/gr;
 signs_in 'a literal',                      "\"$quoted\"";
 

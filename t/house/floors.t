@@ -10,7 +10,7 @@ use Test::More;
 
 my @floors = (
     [qw(qo_limits qo_error)],
-    [qw(qo_pack qo_crypto qo_url qo_cookie qo_header qo_json)],
+    [qw(qo_pack qo_crypto qo_url qo_cookie qo_header qo_json qo_rights)],
     [qw(qo_seal qo_secret qo_keyfile qo_token qo_session qo_lease qo_pending qo_conf qo_page)],
     [qw(qo_http qo_store qo_store_lmdb qo_wire qo_redis qo_store_redis)],
     [qw(qo_qonto qo_gate)],

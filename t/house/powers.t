@@ -29,7 +29,7 @@ my @powers = (
     ['standard output',  qr/\b(?:v?printf|v?fprintf|puts|fputs|putchar|fwrite)\s*\(|\bstd(?:out|err)\b/,
                                                                       qw(qontoctl_print)],
     ['syslog',           qr/<syslog\.h>|\bsyslog\s*\(/,                   qw(qontoctl_audit)],
-    ['rights',           qr/\bsete?[ug]id\s*\(|\bsetgroups\s*\(/,      qw(qontoctl_store qo_store_lmdb)],
+    ['rights',           qr/\bsete?[ug]id\s*\(|\bsetgroups\s*\(/,      qw(qo_rights qo_store_lmdb)],
     ['the environment',  qr/\bgetenv\s*\(/,                            qw(qontoctl_options qontoctl_audit)],
     ['hooks',            qr/\bap_hook_\w+/,                           qw(mod_qonto_oauth)],
     ['weak randomness',  qr/\bs?rand(?:om)?\s*\(|\bapr_generate_random_bytes\b/],

@@ -22,7 +22,8 @@ sub is_out ($visitor, $name) {
         is $nobody->get($rig->url('/app/x'), @copy)->status, 302, 'the cookie opens no page';
         is $nobody->fetch($rig->url('/app/x'), @copy)->status, 401, 'and no script gets in';
         is $nobody->get($rig->url('/pass/x'), @copy)->status, 200, 'on `pass` pages';
-        is_tokens seen_tokens($rig, '/pass/x'), { '-' => 1 }, 'nobody is there';
+        # Who was let in before the log-out may reach the backend only now.
+        is_tokens seen_tokens($rig, qr{^/pass/}), { '-' => 1 }, 'nobody is there';
         is calls($rig), $before, 'nobody asks Qonto for tokens';
     };
 }

@@ -8,6 +8,10 @@ use Qonto::Refresh;
 
 plan skip_all => 'processes are stopped on purpose' if $ENV{QO_REPORTS} && ($ENV{QO_SLOW} || 1) >= 10;
 
+# A stopped process that waits in accept() is given connections by the kernel all the same, and under
+# worker and prefork nobody else sees them then.
+plan skip_all => 'the event MPM is the one whose processes can be stopped' if ($ENV{QO_MPM} // 'event') ne 'event';
+
 my $total = int pace(1);
 my $lease = $total + 5;    # QontoTimeout and five seconds
 my $rig   = preloaded(farm(QontoTimeout => "${total}s ${total}s"))->start;
@@ -50,8 +54,8 @@ my @theirs = map { token_now($_) } @visitors;
 
 # --- and then the stopped ones go on ---
 
-kill CONT => $_->{pid} for @stopped;
 $backend->clear;
+kill CONT => $_->{pid} for @stopped;
 my @late = map { $_->{visitor}{browser}->finish($_->{flight}) } @stopped;
 is statuses(@late), '200 x 2', 'the stopped requests are served' or diag statuses(@late);
 is calls($rig), 4, 'one of them called late, in the grace';

@@ -1,10 +1,11 @@
-/* A module for t/store/port.t: lets a request do one call of the session store's port over
- * a socache provider, in a real httpd with its processes, mutex and restarts.
+/* A module for t/store/port.t and kill.t: lets a request do one call of the session store's
+ * port over a socache provider, in a real httpd with its processes, mutex and restarts.
  *
  *   StoreTry SPEC
  *   GET /?OP,KEY[,NUMBER[,NUMBER[,TEXT]]]
  *
- * answers the status by its number and what the call brought. */
+ * answers the status by its number and what the call brought. The calls at the end are for
+ * processes that are killed: `work` writes for a while, `judge` looks what became of it. */
 #include "mod_qo_socache.h"
 #include "mod_qo_store_socache.h"
 
@@ -15,7 +16,10 @@
 #include <http_protocol.h>
 
 #include <apr_escape.h>
+#include <apr_shm.h>
 #include <apr_strings.h>
+
+#include "../unit/store_diary.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -29,9 +33,18 @@ static qo_store_t *store;
 static mod_qo_socache_t *behind; /* the same store, past the port; with shmcb, another
                                   * segment under the same mutex */
 
+/* What the children have in common. */
+typedef struct {
+    diary_board_t board;
+    _Atomic int worker[DIARY_MOST]; /* the process that writes; a dead one's stays */
+} ground_t;
+
+static ground_t *ground;
+
 typedef struct {
     request_rec *r;
     qo_hash_t key;
+    unsigned int number; /* that the key is the hash of */
     unsigned long a;
     unsigned long b;
     const char *text;
@@ -155,22 +168,92 @@ static qo_status_t do_hold(call_t *c)
     return status;
 }
 
+/* ---- to be killed at ---- */
+
+/* Real time: providers go by it. */
+static void move_clock(void)
+{
+    apr_time_t since = apr_time_now() - ground->board.t0;
+
+    atomic_store(&ground->board.tick, (uint32_t)apr_time_sec(since));
+}
+
+/* The writer's number, milliseconds */
+static qo_status_t do_work(call_t *c)
+{
+    apr_time_t end = apr_time_now() + apr_time_from_msec(c->a);
+    uint32_t seed = (uint32_t)apr_time_now() * 31 + c->number;
+    int who = (int)c->number;
+
+    if (who >= ground->board.writers) {
+        return QO_E_BAD_PARAMETER;
+    }
+    atomic_store(&ground->worker[who], (int)getpid());
+    while (apr_time_now() < end) {
+        move_clock();
+        diary_write_on(who, store, &seed);
+        (void)atomic_fetch_add(&ground->board.diary[who].progress, 1);
+    }
+    atomic_store(&ground->worker[who], 0);
+    return QO_OK;
+}
+
+/* Who is at work, without a touch of the store. */
+static qo_status_t do_workers(call_t *c)
+{
+    for (int who = 0; who < ground->board.writers; who++) {
+        ap_rprintf(c->r, "%d ", atomic_load(&ground->worker[who]));
+    }
+    return QO_OK;
+}
+
+/* Whether everything that was ever ended is looked at too; whether a write cut short may
+ * cost what it wrote over. Nobody writes now. */
+static qo_status_t do_judge(call_t *c)
+{
+    diary_judge_t j = {.store = store, .frail = c->b != 0};
+    uint32_t calls = 0;
+
+    move_clock();
+    for (int who = 0; who < ground->board.writers; who++) {
+        diary_judge(&j, who, atomic_exchange(&ground->worker[who], 0));
+        calls += atomic_load(&ground->board.diary[who].progress);
+        if (ground->board.why[who][0] != '\0') {
+            ap_rprintf(c->r, "[writer %d: %s]", who, ground->board.why[who]);
+        }
+    }
+    diary_judge_missed(&j);
+    if (c->a == 1) {
+        diary_judge_ended(&j);
+    }
+    ap_rprintf(
+        c->r,
+        "calls %u wrong %u lost %u torn %u back %u old %u kept_out %u taken %u logins %u",
+        calls, diary_wrongs(), j.lost, j.torn, j.back, j.old, j.kept_out, j.taken,
+        j.logins);
+    for (int step = 1; step < DIARY_STEP_COUNT; step++) {
+        ap_rprintf(c->r, " %s %u", DIARY_STEPS[step], j.during[step]);
+    }
+    ap_rprintf(c->r, " ");
+    return QO_OK;
+}
+
 static const struct {
     const char *name;
     qo_status_t (*call)(call_t *c);
-} CALLS[] = {{"create", do_create},   {"get", do_get},     {"replace", do_replace},
-             {"delete", do_delete},   {"touch", do_touch}, {"acquire", do_acquire},
-             {"release", do_release}, {"plant", do_plant}, {"hold", do_hold}};
+} CALLS[] = {{"create", do_create},   {"get", do_get},         {"replace", do_replace},
+             {"delete", do_delete},   {"touch", do_touch},     {"acquire", do_acquire},
+             {"release", do_release}, {"plant", do_plant},     {"hold", do_hold},
+             {"work", do_work},       {"workers", do_workers}, {"judge", do_judge}};
 
 static int answer(request_rec *r)
 {
     char op[16], text[400] = "";
     call_t c = {.r = r, .text = text};
-    unsigned int number = 0;
 
     if (r->handler == NULL || strcmp(r->handler, "store-try") != 0 || r->args == NULL ||
-        sscanf(r->args, "%15[a-z],%u,%lu,%lu,%399s", op, &number, &c.a, &c.b, text) < 2 ||
-        qo_crypto_hash(&c.key, &number, sizeof(number)) != QO_OK) {
+        sscanf(r->args, "%15[a-z],%u,%lu,%lu,%399s", op, &c.number, &c.a, &c.b, text) < 2 ||
+        qo_crypto_hash(&c.key, &c.number, sizeof(c.number)) != QO_OK) {
         return DECLINED;
     }
     ap_set_content_type(r, "text/plain");
@@ -202,6 +285,23 @@ static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
                                                                : HTTP_INTERNAL_SERVER_ERROR;
 }
 
+static bool make_ground(apr_pool_t *pconf)
+{
+    apr_shm_t *memory;
+
+    if (apr_shm_create(&memory, sizeof(*ground), NULL, pconf) != APR_SUCCESS) {
+        return false;
+    }
+    ground = apr_shm_baseaddr_get(memory);
+    memset(ground, 0, sizeof(*ground));
+    ground->board.t0 = apr_time_now();
+    ground->board.writers = 12;
+    ground->board.heavy = 12;
+    diary_board = &ground->board;
+    diary_provider = S;
+    return true;
+}
+
 static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                        server_rec *s)
 {
@@ -211,7 +311,8 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
 
     (void)plog;
     (void)ptemp;
-    if (qo_crypto_init() != QO_OK || S->prepare(&store, pconf, &setup, &err) != QO_OK ||
+    if (!make_ground(pconf) || qo_crypto_init() != QO_OK ||
+        S->prepare(&store, pconf, &setup, &err) != QO_OK ||
         mod_qo_socache_make(&behind, pconf, same, &err) != QO_OK) {
         ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "store_try: %s", err.detail);
         return HTTP_INTERNAL_SERVER_ERROR;

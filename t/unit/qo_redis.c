@@ -9,6 +9,7 @@
 #include <apr_general.h>
 
 #include <pthread.h>
+#include <sys/resource.h>
 
 static apr_pool_t *root;
 static redis_t *r;
@@ -440,6 +441,65 @@ static void test_fork(void)
     apr_pool_destroy(p);
 }
 
+/* ---- several processes ---- */
+
+/* What one finds out, all of them know. */
+static void test_together(void)
+{
+    apr_pool_t *p = new_pool(), *mine = new_pool();
+    redis_t *hung = redis_new(root, "");
+    qo_redis_t *redis = qo_redis_make(p, settings_for(p, hung->port));
+    int found[2], healed[2];
+    char byte = 0;
+    pid_t child;
+    long since;
+
+    if (pipe(found) != 0 || pipe(healed) != 0) {
+        abort();
+    }
+    (void)kill(hung->pid, SIGSTOP);
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        bool away = qo_redis_attach(redis, mine, NULL) == QO_OK && !works(redis) &&
+                    write(found[1], "x", 1) == 1 && read(healed[0], &byte, 1) == 1;
+
+        _exit(away && works(redis) ? 0 : 1);
+    }
+    if (qo_redis_attach(redis, mine, NULL) != QO_OK || read(found[0], &byte, 1) != 1) {
+        abort();
+    }
+    since = redis_ms();
+    says(ask(redis, "PING", NULL), "another process found it away", "a second process");
+    took(since, 0, 200, "does not wait");
+    (void)kill(hung->pid, SIGCONT);
+    redis_sleep(QO_REDIS_PROBE_MS + 50);
+    tap_ok(works(redis), "it finds that all is well again");
+    tap_ok(write(healed[1], "x", 1) == 1, "whereupon");
+    tap_int(process_wait(child), 0, "the first may ask at once");
+    apr_pool_destroy(mine);
+    redis_end(hung);
+    apr_pool_destroy(p);
+}
+
+/* A process that has no socket left says nothing about Redis. */
+static void test_no_socket(void)
+{
+    apr_pool_t *p = new_pool();
+    qo_redis_t *redis = of_port(p, 0);
+    struct rlimit before, none = {3, 0};
+
+    if (getrlimit(RLIMIT_NOFILE, &before) != 0) {
+        abort();
+    }
+    none.rlim_max = before.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &none);
+    says(ask(redis, "PING", NULL), "no socket", "no socket");
+    (void)setrlimit(RLIMIT_NOFILE, &before);
+    tap_ok(works(redis), "is told at once, and forgotten at once");
+    apr_pool_destroy(p);
+}
+
 /* ---- the end ---- */
 
 /* How long it took is left in `wrong`. */
@@ -547,6 +607,24 @@ static void test_restart(void)
     apr_pool_destroy(p);
 }
 
+/* Two connections, both idle at the end. */
+static void open_two(qo_redis_t *redis)
+{
+    qo_redis_talk_t *talk[2];
+    qo_redis_command_t call;
+    qo_redis_reply_t reply;
+
+    qo_redis_begin_command(&call, "PING");
+    for (int i = 0; i < 2; i++) {
+        if (qo_redis_begin(&talk[i], redis, NULL) != QO_OK ||
+            qo_redis_ask(talk[i], &reply, &call, 1, NULL) != QO_OK) {
+            redis_bail("no connection");
+        }
+    }
+    qo_redis_end(talk[0]);
+    qo_redis_end(talk[1]);
+}
+
 /* An answer that is lost costs nothing but time. */
 static void test_lost(void)
 {
@@ -567,12 +645,16 @@ static void test_lost(void)
     redis_play(&relay, REDIS_PASS, 0, 0);
     redis_sleep(QO_REDIS_PROBE_MS + 50);
     tap_ok(works(redis), "later it is tried again");
+    open_two(redis);
     before = atomic_load(&relay.tricks->connections);
     redis_play(&relay, REDIS_SWALLOW, 0, 1);
     says(ask(redis, "PING", NULL), "no answer in time", "an answer that never comes");
     redis_sleep(QO_REDIS_PROBE_MS + 50);
     tap_ok(works(redis), "is not taken for the next one");
     tap_int(atomic_load(&relay.tricks->connections), before + 1, "as that has another way");
+    open_two(redis);
+    tap_int(atomic_load(&relay.tricks->connections), before + 2,
+            "and connections of before are not used again");
     redis_relay_end(&relay);
     apr_pool_destroy(p);
 }
@@ -619,6 +701,8 @@ int main(void)
     test_too_long();
     test_pool();
     test_fork();
+    test_together();
+    test_no_socket();
     test_end();
     test_hang();
     test_restart();

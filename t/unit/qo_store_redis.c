@@ -641,6 +641,25 @@ static const char *found_at_start(const char *url, qo_status_t expected)
     return err.detail;
 }
 
+/* What the first call meets. */
+static const char *met_after_start(const char *url)
+{
+    static qo_err_t err;
+    apr_pool_t *p = new_pool();
+    qo_store_setup_t setup = {.argument = url, .dir = "/nowhere", .uid = -1, .gid = -1};
+    qo_store_t *store = NULL;
+    qo_hash_t key = store_port_key(1);
+
+    err.detail[0] = '\0';
+    if (S->prepare(&store, p, &setup, NULL) != QO_OK ||
+        S->attach(store, p, NULL) != QO_OK ||
+        S->touch(store, &key, now, &err) != QO_E_STORE_UNAVAILABLE) {
+        redis_bail("a store that is not there");
+    }
+    apr_pool_destroy(p);
+    return err.detail;
+}
+
 static void test_start(void)
 {
     redis_t *fine = redis_new(root, "");
@@ -673,6 +692,8 @@ static void test_start(void)
     says(found_at_start(
              apr_psprintf(root, "redis://blind:word@127.0.0.1:%d", guarded->port), QO_OK),
          "may not do what is needed", "a user of other keys");
+    says(met_after_start(url_of(root, redis_free_port(), "")), "refused",
+         "who comes first finds out for himself");
     (void)kill(hung->pid, SIGSTOP);
     since = redis_ms();
     says(found_at_start(url_of(root, hung->port, "?timeout=200ms"), QO_OK),
@@ -684,73 +705,6 @@ static void test_start(void)
     redis_end(fine);
     redis_end(guarded);
     redis_end(hung);
-}
-
-/* ---- processes that are killed ---- */
-
-#define KILLS 200
-
-typedef struct {
-    atomic_uint begun;
-    atomic_uint created;  /* the last that was created, */
-    atomic_uint replaced; /* and the last that was replaced */
-} progress_t;
-
-static void write_for_ever(const char *url, progress_t *progress)
-{
-    apr_pool_t *p = new_pool();
-    qo_store_t *s = open_as(p, url, 0, 0);
-
-    for (;;) {
-        uint32_t n = atomic_fetch_add(&progress->begun, 1) + 1;
-        qo_lease_t lease = store_port_wish(1);
-
-        if (create(s, n, "v", 0) != QO_OK) {
-            _exit(1);
-        }
-        atomic_store(&progress->created, n);
-        if (acquire(s, n, &lease) != QO_OK || replace(s, n, 1, "w") != QO_OK) {
-            _exit(1);
-        }
-        atomic_store(&progress->replaced, n);
-        (void)release(s, n, &lease, QO_OK);
-        (void)put(s, n);
-    }
-}
-
-static void test_kills(const redis_t *r)
-{
-    apr_pool_t *p = new_pool();
-    const char *url = apr_psprintf(p, "redis+unix://%s?db=8&timeout=5s", r->socket);
-    qo_store_t *s = open_as(p, url, 0, 0);
-    progress_t *progress = process_shared(sizeof(*progress));
-    int died = 0, lost = 0, stuck = 0;
-
-    for (int i = 0; i < KILLS; i++) {
-        pid_t child;
-        uint32_t n, before = atomic_load(&progress->replaced);
-        qo_lease_t lease = store_port_wish(2);
-
-        fflush(stdout);
-        child = fork();
-        if (child == 0) {
-            write_for_ever(url, progress);
-        }
-        (void)usleep((useconds_t)(1000 + i * 37 % 4000));
-        (void)kill(child, SIGKILL);
-        died += process_wait(child) != -1;
-        n = atomic_load(&progress->replaced);
-        lost += n != 0 && get(s, n, "w", 2) != QO_OK;
-        stuck += n != before && acquire(s, n, &lease) != QO_OK;
-        n = atomic_load(&progress->created);
-        lost += n != 0 && get(s, n, "v", 1) != QO_OK && get(s, n, "w", 2) != QO_OK;
-    }
-    tap_int(died, 0, "writers live until they are killed");
-    tap_ok(atomic_load(&progress->replaced) > KILLS / 10, "and have written: %u sessions",
-           atomic_load(&progress->replaced));
-    tap_int(lost, 0, "nothing that was acknowledged is lost");
-    tap_int(stuck, 0, "no lease is in the way");
-    apr_pool_destroy(p);
 }
 
 int main(void)
@@ -779,7 +733,6 @@ int main(void)
     test_empty();
     test_tls();
     test_start();
-    test_kills(r);
     redis_end(r);
     apr_pool_destroy(root);
     apr_terminate();

@@ -109,9 +109,9 @@ sub statuses (@answers) {
 }
 
 # The access tokens that reached the backend since its last clear: token => how often; '-' without.
-sub seen_tokens ($rig, $path = undef) {
+sub seen_tokens ($rig, $at = qr/^/) {
     my %seen;
-    for my $request (grep { !defined $path || $_->{path} eq $path } $rig->backend->requests) {
+    for my $request (grep { $_->{path} =~ $at } $rig->backend->requests) {
         my ($value) = map { $_->[1] } grep { lc $_->[0] eq 'authorization' } $request->{headers}->@*;
         $seen{ ($value // '') =~ /^Bearer (\S+)$/ ? $1 : '-' }++;
     }
@@ -264,7 +264,7 @@ Qonto::Refresh - words for tests of token renewal
     is calls($rig), 1, 'one call';
 
 C<QO_STORE> in the environment is the store of every farm that names none: C<QO_STORE='shmcb:logs/s(9000000)' perl t/TEST
-refresh>.
+refresh>. A store with a URL gets a key, too.
 
 =head1 VISITORS
 
