@@ -104,6 +104,15 @@ my @mistakes = (
     ['overflow',              { QontoSessionTimeout => '8h 99999999999999999999d' },  'QontoSessionTimeout', qr/./],
     ['a unit too many',       { QontoSessionTimeout => '8hours' },                    'QontoSessionTimeout', qr/./],
 
+    # renewal
+    ['no time',               { QontoRefreshMargin => 'soon' },                       'QontoRefreshMargin', qr/60s|[0-9]+[smhd]/],
+    ['negative',              { QontoRefreshMargin => '-5s' },                        'QontoRefreshMargin', qr/./],
+    ['a unit too many',       { QontoRefreshMargin => '60secs' },                     'QontoRefreshMargin', qr/./],
+    ['half an hour and more', { QontoRefreshMargin => '31m' },                        'QontoRefreshMargin', qr/30m.*60s/s],
+    ['overflow',              { QontoRefreshMargin => '99999999999999999999' },       'QontoRefreshMargin', qr/./],
+    ['two times',             { QontoRefreshMargin => '60s 90s' },                    'QontoRefreshMargin', qr/./],
+    ['in a Location',         { _ => "<Location /x>\nQontoRefreshMargin 60s\n</Location>" }, 'QontoRefreshMargin', qr/./],
+
     # cookies
     ['unknown key',           { QontoCookie => 'domain=example.com' },                'QontoCookie', qr/name.*path.*samesite/s],
     ['no value',              { QontoCookie => 'name' },                              'QontoCookie', qr/name=/],
@@ -141,6 +150,11 @@ for my $case (@mistakes) {
     like $said, $contains, "$shown - says what" or next;
     cmp_ok length($said), '<', 1200, '- in a few words';
     unlike $said, qr/top-secret/, '- and no password';
+}
+
+for my $margin (qw(60 60s 1s 30m)) {
+    ($status, $said) = $h->conf(Qonto::Httpd::sample(QontoRefreshMargin => $margin))->check;
+    is $status, 0, "QontoRefreshMargin $margin is right" or diag $said;
 }
 
 # Sandbox in full is right.

@@ -74,6 +74,21 @@ for my $round (1 .. 4) {
 is_tokens [asked_for($rig)], \@spent, 'the chain of refresh tokens, none of them twice';
 is $q->counters->{token_ok}, 4, 'Qonto accepted each';
 
+# --- a login in another tab ends while the token has ended: no exchange is needed ---
+
+my $tabs    = browser();
+my $pending = $tabs->follow_until($tabs->get($rig->url('/app/tab')), qr{/qonto/callback\?});
+$q->set(access_life => int pace(1));
+sign_in($tabs, $rig->url('/app/x'));
+$q->set(access_life => 3600);
+nap(pace(1) + 0.1);
+$q->reset;
+my $page = $tabs->follow($tabs->get($pending));
+is $page->status, 200, 'another tab comes back from Qonto' or diag tale($page);
+is $page->url, $rig->url('/app/tab'), 'to its page';
+is $q->counters->{token_code}, 0, 'without an exchange';
+is calls($rig), 1, 'by a refresh';
+
 # --- a change of scope is told ---
 
 $q->set(access_life => 3600, token_answer => { scope => 'offline_access' });

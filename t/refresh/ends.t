@@ -13,9 +13,9 @@ sub host ($rig, $name, %change) {
             QontoSessionStore => undef, %change)
         . proxied('/app/', $rig->backend) . protected('/app/') . "</VirtualHost>\n";
 }
-my $rig = farm(more => sub ($rig) {
+my $rig = farm(QontoRefreshMargin => '1s', more => sub ($rig) {
     return host($rig, 'online', QontoScopes => 'organization.read') . host($rig, 'max', QontoSessionTimeout => "${max}s ${max}s")
-        . host($rig, 'wide', QontoRefreshMargin => '30m') . host($rig, 'narrow', QontoRefreshMargin => '1s');
+        . host($rig, 'wide', QontoRefreshMargin => '30m') . host($rig, 'narrow');    # as the server has it
 })->start;
 my ($q, $backend) = ($rig->standin, $rig->backend);
 

@@ -54,8 +54,8 @@ my @theirs = map { token_now($_) } @visitors;
 
 # --- and then the stopped ones go on ---
 
-kill CONT => $_->{pid} for @stopped;
 $backend->clear;
+kill CONT => $_->{pid} for @stopped;
 my @late = map { $_->{visitor}{browser}->finish($_->{flight}) } @stopped;
 is statuses(@late), '200 x 2', 'the stopped requests are served' or diag statuses(@late);
 is calls($rig), 4, 'one of them called late, in the grace';

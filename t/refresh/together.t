@@ -9,7 +9,7 @@ use Qonto::H2;
 
 my $rig = farm(more => sub ($rig) {
     my $there = $rig->backend->url;
-    return "Protocols h2c http/1.1\nErrorDocument 404 /app/404\n"
+    return "Protocols h2c http/1.1\nErrorDocument 404 /app/404\nErrorDocument 503 /app/503\n"
         . join('', map { protected($_) } qw(/own/ /dir/ /index/ /fallback/)) . <<~"CONF";
         RewriteEngine On
         RewriteRule ^/to-app/(.*)\$ /app/\$1 [PT]
@@ -76,7 +76,7 @@ my %pages = (
 my @visitors = visitors($rig, scalar keys %pages);
 my @mixed    = visitors($rig, 3);
 my @streams  = visitors($rig, 3);
-my @failing  = visitors($rig, 2);
+my @failing  = visitors($rig, 3);
 expire(@visitors, @mixed, @streams, @failing);
 
 my %visitor;
@@ -109,12 +109,16 @@ SKIP: {
 $q->set(delay => 0);
 
 # A failure is shared, too: the parts of a page do not try again one by one.
-for my $path (qw(/own/page.shtml /free/page.shtml)) {
+# Nor does an error document that needs the tokens, too.
+for my $path (qw(/own/page.shtml /free/page.shtml /app/x)) {
     my $visitor = shift @failing;
     $q->reset;
+    $backend->clear;
     $q->fault(refresh => '500');
     my $answer = $visitor->{browser}->get($rig->url($path));
+    is $answer->status, $path =~ /free/ ? 200 : 503, "$path without its tokens";
     is calls($rig), 1, "$path: one call that fails, for all its parts";
+    is_tokens [grep { $_ ne '-' } keys seen_tokens($rig)->%*], [], 'nobody has a token';
     is_deeply [$answer->headers('Set-Cookie')], [], 'and the cookie stays';
     $q->fault(refresh => 'none');
 }
