@@ -433,9 +433,10 @@ static void test_flood(void)
 {
     apr_pool_t *p = new_pool();
     redis_t *full = redis_new(root, "");
-    qo_store_t *s = open_as(
-        p, apr_psprintf(p, "redis+unix://%s?timeout=%ds", full->socket, 5 * process_slow()),
-        0, 0);
+    qo_store_t *s = open_as(p,
+                            apr_psprintf(p, "redis+unix://%s?timeout=%ds", full->socket,
+                                         process_slow() > 1 ? 10 : 5),
+                            0, 0);
     int made = 0, kept = 0;
     long long room, few;
 
