@@ -1,5 +1,7 @@
-# Two client secrets side by side: the second is tried once, and the log says which one works.
+# Two client secrets side by side: the second is tried once, and the log says which one works. Each
+# process of httpd remembers that, so what must not have happened before has an httpd of its own.
 use v5.36;
+use Qonto::Rig;
 use Qonto::Test;
 
 my $site = site('secret');    # QontoClientSecret retired-secret qonto-secret
@@ -22,15 +24,18 @@ is $q->counters->{token}, 2, 'two calls';
 is session_of($answer), undef, 'no session';
 
 # The first one works: nobody asks for the second.
-$q->reset;
-$q->set(client_secret => 'retired-secret');
-sign_in(browser(), $site->url('/app'));
+my $rig = rig(conf => sub ($rig) {
+    return qonto($rig->standin, QontoClientSecret => 'qonto-secret next-secret') . protected('/app')
+        . proxied('/app', $rig->backend);
+})->start;
+$q = $rig->standin;
+sign_in(browser(), $rig->url('/app'));
 is $q->counters->{token}, 1, 'one call when the first works';
 
 # Another failure is no reason to try the second.
 $q->reset;
 $q->fault(exchange => 'invalid_grant');
-browser()->visit($site->url('/app'));
+browser()->visit($rig->url('/app'));
 is $q->counters->{token}, 1, 'one call for invalid_grant';
 
 done_testing;
