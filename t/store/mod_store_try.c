@@ -302,6 +302,15 @@ static bool make_ground(apr_pool_t *pconf)
     return true;
 }
 
+/* httpd unloads this module, and its copy of the library, at the end of each configuration.
+ */
+static apr_status_t end_crypto(void *unused)
+{
+    (void)unused;
+    qo_crypto_end();
+    return APR_SUCCESS;
+}
+
 static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                        server_rec *s)
 {
@@ -311,6 +320,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
 
     (void)plog;
     (void)ptemp;
+    apr_pool_cleanup_register(pconf, NULL, end_crypto, apr_pool_cleanup_null);
     if (!make_ground(pconf) || qo_crypto_init() != QO_OK ||
         S->prepare(&store, pconf, &setup, &err) != QO_OK ||
         mod_qo_socache_make(&behind, pconf, same, &err) != QO_OK) {
