@@ -54,13 +54,13 @@ for my $store (@stores) {
     my %answers = map { browser(jar => undef)->get($rig->url('/app/x'), Cookie => $cookie)->status => 1 } 1 .. 8;
     is_deeply [keys %answers], [302], 'and is out, with the old cookie, too';
 
-    unlike $httpd->error_log, qr/redis-pass|4711|QO0040/, 'no password in the log, and no failure';
+    unlike $httpd->error_log, qr/redis-pass|pass-4711|QO0040/, 'no password in the log, and no failure';
     my $info = $user->get($rig->url('/server-info'))->body;
     like $info, qr/QontoSessionStore/, 'mod_info shows the directive';
-    unlike $info, qr/redis-pass|4711/, 'and not the password';
+    unlike $info, qr/redis-pass|pass-4711/, 'and not the password';
     $httpd->stop;
     my ($status, $said) = $httpd->check('-DDUMP_CONFIG');
-    unlike $said, qr/redis-pass|4711/, 'nor does DUMP_CONFIG';
+    unlike $said, qr/redis-pass|pass-4711/, 'nor does DUMP_CONFIG';
     is_deeply [crashes($httpd->error_log)], [], "$name: no crash";
 }
 
