@@ -243,6 +243,12 @@ static const char *set_pkce(cmd_parms *cmd, void *dir, int on)
     return NULL;
 }
 
+static bool is_known(const char *store)
+{
+    return strcmp(store, "lmdb") == 0 || strncmp(store, "lmdb:", 5) == 0 ||
+           qo_store_redis_is(store);
+}
+
 static const char *check_store(cmd_parms *cmd, const char *store)
 {
     const char *mistake;
@@ -250,22 +256,16 @@ static const char *check_store(cmd_parms *cmd, const char *store)
     if (strcmp(store, "lmdb:") == 0) {
         return "after lmdb: comes a directory, such as lmdb:/var/lib/qonto";
     }
-    if (strcmp(store, "lmdb") == 0 || strncmp(store, "lmdb:", 5) == 0) {
-        return NULL;
-    }
     if (qo_store_redis_is(store)) {
         return qo_store_redis_check(cmd->pool, store);
+    }
+    if (is_known(store)) {
+        return NULL;
     }
     mistake = mod_qo_store_socache_check(cmd->pool, cmd->temp_pool, store);
     return mistake == NULL ? NULL
                            : apr_pstrcat(cmd->pool, mistake,
                                          "; without one, write lmdb or lmdb:DIR", NULL);
-}
-
-static bool is_known(const char *store)
-{
-    return strcmp(store, "lmdb") == 0 || strncmp(store, "lmdb:", 5) == 0 ||
-           qo_store_redis_is(store);
 }
 
 /* May the value hold a password? */
